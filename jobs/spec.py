@@ -1,0 +1,116 @@
+"""What the job layer is asked to run and what it can say about it. It knows nothing of diffusion.
+
+A job is `python -m jobs.exec <attempt dir>` once per rank (local: once per job), on resources that a launcher obtains.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one job asks for: whole CPUs and GPUs per rank; `time_s` is the wall-clock limit."""
+
+    nodes: int = 1
+    ranks_per_node: int = 1
+    cpus_per_rank: int = 1
+    gpus_per_rank: int = 0
+    mem_gb: float = 4.0
+    time_s: float = 3600.0
+
+    @property
+    def ranks(self) -> int:
+        """World size."""
+        return self.nodes * self.ranks_per_node
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One attempt as a job. `argv` is the rank's program (not jobs.exec); `env` is added to the launcher's."""
+
+    tag: str
+    argv: tuple[str, ...]
+    attempt_dir: Path
+    cwd: Path
+    resources: Resources
+    env: Mapping[str, str] = field(default_factory=dict)
+    stop_lead_s: float = 90.0
+
+    def dump(self) -> dict[str, Any]:
+        """Its JSON, part of the intent file."""
+        return asdict(self) | {
+            "attempt_dir": str(self.attempt_dir),
+            "cwd": str(self.cwd),
+            "argv": list(self.argv),
+            "env": dict(self.env),
+        }
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any]) -> "JobSpec":
+        """The inverse of `dump`."""
+        values = {name: record[name] for name in ("tag", "env", "stop_lead_s")}
+        return cls(
+            argv=tuple(record["argv"]),
+            attempt_dir=Path(record["attempt_dir"]),
+            cwd=Path(record["cwd"]),
+            resources=Resources(**record["resources"]),
+            **values,
+        )
+
+
+class JobState(StrEnum):
+    """What a scheduler says. UNKNOWN is never a verdict."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    ENDED = "ENDED"
+    UNKNOWN = "UNKNOWN"
+
+
+class Result(StrEnum):
+    """What a rank says of its attempt in outcome-<rank>.json."""
+
+    COMPLETED = "COMPLETED"
+    YIELDED = "YIELDED"
+    FAILED = "FAILED"
+
+
+class Cause(StrEnum):
+    """Why an attempt FAILED, or LOST when it left no outcome. Earlier ones win when ranks disagree."""
+
+    OOM = "OOM"
+    NO_SPACE = "NO_SPACE"
+    NAN = "NAN"
+    NODE = "NODE"
+    SETUP = "SETUP"
+    USER = "USER"
+    HANG = "HANG"
+    LOST = "LOST"
+
+
+@dataclass(frozen=True)
+class Handle:
+    """What a launcher needs to find a job again: its own id, and the tag it was submitted under."""
+
+    tag: str
+    job_id: str
+
+    def dump(self) -> dict[str, Any]:
+        """Its JSON, handle.json."""
+        return asdict(self)
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any]) -> "Handle":
+        """The inverse of `dump`."""
+        return cls(tag=record["tag"], job_id=record["job_id"])
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one poll saw of a job: the scheduler's state and its own words for it."""
+
+    state: JobState
+    detail: str = ""

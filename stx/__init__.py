@@ -1,0 +1,1 @@
+"""Self-Transcendence experiments, end to end: one YAML file, one command."""

@@ -1,0 +1,1 @@
+"""The experiment file and the cluster file: parsed once, at the door."""

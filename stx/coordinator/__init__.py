@@ -1,0 +1,1 @@
+"""Drives one experiment: a pure state machine in a shell that polls."""

@@ -1,0 +1,1 @@
+"""Images, latent shards, order, and the only randomness."""

@@ -1,0 +1,69 @@
+"""Errors for people: every one says where, what, and what to do.
+
+    StxError                exit 1   something we did not foresee but can explain
+      ConfigError           exit 2   the experiment or cluster file, a flag, an option
+        PlanError           exit 2   the file is well formed, but the experiment it describes cannot be run
+      StoreError            exit 2   the store: no permission, no hard links, a malformed record
+      DataError             exit 3   a shard, an image, a weights file: corrupt, truncated, of another experiment
+      StageFailed           exit 3   a stage ended FAILED; names it and where its log is
+      BackendError          exit 4   a scheduler cannot be reached or refuses
+      LeaseHeld             exit 6   another coordinator drives this experiment
+
+An assertion is for our own invariants and keeps its traceback; an StxError is printed without one.
+"""
+
+
+class StxError(Exception):
+    """`where`: a place (`a.yaml:31: stages.b.c = 3`). `what`: one sentence. `hint`: what is valid, or what to do."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        lines = [part for part in (self.where, self.what, self.hint) if part]
+        return "\n  ".join(lines)
+
+
+class ConfigError(StxError):
+    """The experiment file, the cluster file or a flag is wrong."""
+
+    exit_code = 2
+
+
+class PlanError(ConfigError):
+    """The options are valid one by one, but not together."""
+
+
+class StoreError(StxError):
+    """The store cannot be used, or holds a record nobody should have written."""
+
+    exit_code = 2
+
+
+class DataError(StxError):
+    """A data or weights file is corrupt, truncated, or not the one that was promised."""
+
+    exit_code = 3
+
+
+class StageFailed(StxError):
+    """A stage ended FAILED."""
+
+    exit_code = 3
+
+
+class BackendError(StxError):
+    """A scheduler cannot be reached, or refuses a request."""
+
+    exit_code = 4
+
+
+class LeaseHeld(StxError):
+    """Another coordinator holds the lease of this experiment."""
+
+    exit_code = 6

@@ -1,0 +1,1 @@
+"""Interpolant, objective, guidance and solvers, as functions on tensors."""

@@ -1,0 +1,1 @@
+"""Networks: SiT, the autoencoder, the classifier."""

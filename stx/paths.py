@@ -1,0 +1,183 @@
+"""The names in a store. The only module that spells them (jobs.files.AttemptDir spells those inside an attempt).
+
+<store>/store.json
+<store>/stages/<kind>-<key12>/{stage.json,wanted_by,attempts,retries,checkpoints,payload,artifact.json,milestones,parts}
+<store>/experiments/<name>/{experiment.yaml,graph.json,events-<token>.jsonl,lease,inbox,report}
+<store>/code/<digest>/
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.files import AttemptDir
+
+KEY_DIGITS = 12
+_INTENT = re.compile(r"(\d+)\.intent\.json")
+_EVENTS = re.compile(r"events-(\d+)\.jsonl")
+
+
+@dataclass(frozen=True)
+class PartDir:
+    """One published result: payload files and, last, their artifact.json."""
+
+    path: Path
+
+    @property
+    def artifact(self) -> Path:
+        """Digests of the payload files; its existence means: finished."""
+        return self.path / "artifact.json"
+
+
+@dataclass(frozen=True)
+class StageDir:
+    """stages/<kind>-<key12>: everything there is about one key."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """stage.json: what is hashed, published once."""
+        return self.path / "stage.json"
+
+    @property
+    def wanted_by(self) -> Path:
+        """One mark per experiment."""
+        return self.path / "wanted_by"
+
+    def mark(self, experiment: str) -> Path:
+        """Who wants it and, for growing kinds, at which images-seen counts."""
+        return self.wanted_by / f"{experiment}.json"
+
+    def attempt(self, number: int) -> AttemptDir:
+        """attempts/NNN."""
+        return AttemptDir(self.path / "attempts" / f"{number:03d}")
+
+    def attempts(self) -> list[int]:
+        """The numbers that were claimed, ascending: a claim is attempts/NNN.intent.json."""
+        return _numbers(self.path / "attempts", _INTENT)
+
+    def retry(self, number: int) -> Path:
+        """retries/NNN: a human's `stx retry`; budgets count attempts above it."""
+        return self.path / "retries" / f"{number:03d}"
+
+    def retries(self) -> list[int]:
+        """The attempt numbers after which a retry was asked for, ascending."""
+        return _numbers(self.path / "retries", re.compile(r"(\d+)"))
+
+    @property
+    def checkpoints(self) -> Path:
+        """checkpoints/<images>-<attempt>/, complete when it bears this name."""
+        return self.path / "checkpoints"
+
+    @property
+    def result(self) -> PartDir:
+        """The result of a kind that does not grow: payload/ and artifact.json."""
+        return PartDir(self.path)
+
+    @property
+    def payload(self) -> Path:
+        """The content files of a kind that does not grow."""
+        return self.path / "payload"
+
+    def part(self, kind: str, images: int) -> PartDir:
+        """One result of a growing kind: milestones/<images> of a train stage, parts/<images> of the others."""
+        return PartDir(self.path / parts_folder(kind) / str(images))
+
+    def parts(self, kind: str) -> list[int]:
+        """The images-seen counts whose result is finished, ascending."""
+        folder = self.path / parts_folder(kind)
+        found = _numbers(folder, re.compile(r"(\d+)"))
+        return [images for images in found if PartDir(folder / str(images)).artifact.exists()]
+
+
+def parts_folder(kind: str) -> str:
+    """Where a growing kind keeps its results."""
+    return "milestones" if kind == "train" else "parts"
+
+
+@dataclass(frozen=True)
+class ExperimentDir:
+    """experiments/<name>: what one experiment file asked for, and who drives it."""
+
+    path: Path
+
+    @property
+    def file(self) -> Path:
+        """The experiment as submitted."""
+        return self.path / "experiment.yaml"
+
+    @property
+    def graph(self) -> Path:
+        """The planned graph."""
+        return self.path / "graph.json"
+
+    def events(self, token: int) -> Path:
+        """The journal that the holder of `token` wrote."""
+        return self.path / f"events-{token}.jsonl"
+
+    def tokens(self) -> list[int]:
+        """The tokens that have a journal, ascending."""
+        return _numbers(self.path, _EVENTS)
+
+    @property
+    def lease(self) -> Path:
+        """lease/<N>: the highest N holds."""
+        return self.path / "lease"
+
+    @property
+    def inbox(self) -> Path:
+        """Commands to a running coordinator, one file each."""
+        return self.path / "inbox"
+
+    @property
+    def report(self) -> Path:
+        """The report's folder."""
+        return self.path / "report"
+
+    @property
+    def log(self) -> Path:
+        """What a detached coordinator prints."""
+        return self.path / "coordinator.log"
+
+
+@dataclass(frozen=True)
+class Store:
+    """The root of everything on disk."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        """store.json: {id, format}, published once."""
+        return self.root / "store.json"
+
+    @property
+    def stages(self) -> Path:
+        """All stages of all experiments."""
+        return self.root / "stages"
+
+    def stage(self, kind: str, key: str) -> StageDir:
+        """The directory of a key."""
+        return StageDir(self.stages / f"{kind}-{key[:KEY_DIGITS]}")
+
+    @property
+    def experiments(self) -> Path:
+        """All experiments by name."""
+        return self.root / "experiments"
+
+    def experiment(self, name: str) -> ExperimentDir:
+        """The directory of an experiment."""
+        return ExperimentDir(self.experiments / name)
+
+    def code(self, digest: str) -> Path:
+        """The sources that attempts run from."""
+        return self.root / "code" / digest
+
+
+def _numbers(folder: Path, pattern: re.Pattern[str]) -> list[int]:
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except FileNotFoundError:
+        return []
+    return sorted(int(match[1]) for name in names if (match := pattern.fullmatch(name)))

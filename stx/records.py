@@ -1,0 +1,80 @@
+"""Canonical JSON records on top of jobs/files.py: what is hashed, what is published, what is appended.
+
+One value has one encoding: sorted keys, no spaces, ASCII, finite numbers. Records are small; big data is in payload
+files.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jobs import files
+from stx.errors import StoreError
+
+
+def dumps(value: Any) -> bytes:
+    """Canonical bytes of a JSON value. A NaN, an infinity or a foreign type is our own mistake and raises."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True).encode()
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical bytes, in hex."""
+    return hashlib.sha256(dumps(value)).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The record at `path`; StoreError names a missing or malformed one."""
+    record = find(path)
+    if record is None:
+        raise StoreError("no such record", where=str(path))
+    return record
+
+
+def find(path: Path) -> dict[str, Any] | None:
+    """The record at `path`, or None if there is no such file."""
+    data = files.read(path)
+    if data is None:
+        return None
+    return _parse(data, where=str(path))
+
+
+def write(path: Path, record: dict[str, Any]) -> None:
+    """Replace the record at `path`."""
+    files.write(path, dumps(record) + b"\n")
+
+
+def publish(path: Path, record: dict[str, Any]) -> bool:
+    """Publish a record by link(2). True: ours stands; False: another one was first."""
+    return files.publish(path, dumps(record) + b"\n")
+
+
+def append(path: Path, record: dict[str, Any]) -> None:
+    """Append one record to a .jsonl file."""
+    files.append(path, dumps(record))
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a .jsonl file, in order. One unterminated last line (a kill while appending) is ignored."""
+    data = files.read(path) or b""
+    lines = data.split(b"\n")[:-1]
+    for number, line in enumerate(lines, start=1):
+        yield _parse(line, where=f"{path}:{number}")
+
+
+def _parse(data: bytes, *, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        hint = "the file was not written by stx, or the disk damaged it"
+        raise StoreError(f"not JSON: {error}", where=where, hint=hint) from error
+    if not isinstance(record, dict):
+        raise StoreError(f"a record is a JSON object, this is {type(record).__name__}", where=where)
+    return record

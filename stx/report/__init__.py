@@ -1,0 +1,1 @@
+"""The report: reads artifacts and metrics, writes tables and figures."""

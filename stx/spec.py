@@ -1,0 +1,188 @@
+"""What a stage is: its keyed spec, its key, its place in the graph, and what it leaves behind.
+
+    key = sha256 of {kind, recipe, science options, keys of its inputs}
+
+Same key, same directory, same result. A growing kind (train, sample, evaluate) has one key for its whole trajectory;
+what is wanted of it are images-seen counts, which are not in the key; who consumes one of them hashes (key, images).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from stx import records
+from stx.paths import StageDir
+
+GROWING = frozenset({"train", "sample", "evaluate"})
+
+
+@dataclass(frozen=True)
+class Input:
+    """A stage that another one consumes: the result at `images`, or where that is None all it has or grows to."""
+
+    kind: str
+    key: str
+    images: int | None = None
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What is hashed. `inputs` is by option path ("latents", "alignment.teacher")."""
+
+    kind: str
+    recipe: int
+    science: Mapping[str, Any]
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 in hex."""
+        return records.digest(self.hashed())
+
+    def hashed(self) -> dict[str, Any]:
+        """The JSON that is hashed, and published as stage.json."""
+        return {
+            "kind": self.kind,
+            "recipe": self.recipe,
+            "science": dict(self.science),
+            "inputs": {name: asdict(value) for name, value in self.inputs.items()},
+        }
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any]) -> "StageSpec":
+        """The inverse of `hashed`."""
+        inputs = {name: Input(**value) for name, value in record["inputs"].items()}
+        return cls(kind=record["kind"], recipe=record["recipe"], science=record["science"], inputs=inputs)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The bill of one stage: arithmetic, bytes left in the store, and for train stages what one image costs."""
+
+    flops: float = 0.0
+    bytes: float = 0.0
+    flops_per_image: float = 0.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage of a graph, under the name people call it.
+
+    stage     its name in the experiment file; `name` adds the sweep point ("phase2:guidance=5,seed=0")
+    wants     images-seen counts, ascending, of a growing kind; () for the others
+    where     options out of the key that its job needs (paths, log intervals)
+    point     the swept options of this node and of what it descends from, for tables and figures
+    priority  the longest chain of work that hangs on it: larger first
+    """
+
+    name: str
+    stage: str
+    spec: StageSpec
+    wants: tuple[int, ...] = ()
+    where: Mapping[str, Any] = field(default_factory=dict)
+    point: Mapping[str, Any] = field(default_factory=dict)
+    cost: Cost = Cost()
+    priority: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """The key of its spec."""
+        return self.spec.key
+
+    @property
+    def grows(self) -> bool:
+        """Whether its results are parts."""
+        return self.spec.kind in GROWING
+
+    def dump(self) -> dict[str, Any]:
+        """Its JSON in graph.json."""
+        record = {
+            "name": self.name,
+            "stage": self.stage,
+            "key": self.key,
+            "spec": self.spec.hashed(),
+            "wants": list(self.wants),
+        }
+        return record | {
+            "where": dict(self.where),
+            "point": dict(self.point),
+            "cost": asdict(self.cost),
+            "priority": self.priority,
+        }
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any]) -> "Node":
+        """The inverse of `dump`."""
+        return cls(
+            name=record["name"],
+            stage=record["stage"],
+            spec=StageSpec.parse(record["spec"]),
+            wants=tuple(record["wants"]),
+            where=record["where"],
+            point=record["point"],
+            cost=Cost(**record["cost"]),
+            priority=record["priority"],
+        )
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A planned experiment: nodes in topological order (inputs before their consumers). Two nodes may share a key."""
+
+    experiment: str
+    nodes: tuple[Node, ...]
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    def dump(self) -> dict[str, Any]:
+        """Its JSON, graph.json."""
+        return {
+            "experiment": self.experiment,
+            "nodes": [node.dump() for node in self.nodes],
+            "report": dict(self.report),
+        }
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any]) -> "Graph":
+        """The inverse of `dump`."""
+        nodes = tuple(Node.parse(node) for node in record["nodes"])
+        return cls(experiment=record["experiment"], nodes=nodes, report=record["report"])
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """artifact.json of one finished result.
+
+    files   name -> sha256 of the payload files
+    digest  sha256 of `files`: the payload digest that is promised
+    info    what is not promised to repeat: seconds, host, attempt, rates, a loss for the table
+    """
+
+    kind: str
+    key: str
+    images: int | None
+    files: Mapping[str, str]
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """The payload digest."""
+        return records.digest(dict(self.files))
+
+    def dump(self) -> dict[str, Any]:
+        """Its JSON."""
+        return asdict(self) | {"digest": self.digest}
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any]) -> "Artifact":
+        """The inverse of `dump`."""
+        return cls(**{name: record[name] for name in ("kind", "key", "images", "files", "info")})
+
+
+def wanted(stage: StageDir) -> set[int]:
+    """The union of the images-seen counts that live experiments want of a growing stage; reread at every checkpoint."""
+    union: set[int] = set()
+    for mark in sorted(stage.wanted_by.glob("*.json")):
+        record = records.find(mark)
+        union.update(record["images"] if record else ())
+    return union

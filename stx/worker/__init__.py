@@ -1,0 +1,1 @@
+"""The program that runs one attempt of one stage."""
