@@ -10,7 +10,6 @@ Everything goes through os.open, os.write, os.fsync, os.rename, os.link: the cra
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ MODE = 0o644
 
 def new_temp(path: Path) -> Path:
     """A fresh name beside `path`; readers skip names that start with a dot."""
-    return path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    return path.parent / f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
 
 
 def write(path: Path, data: bytes) -> None:

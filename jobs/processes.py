@@ -1,0 +1,99 @@
+"""Processes of this machine, read from /proc, under names that are never reused. Standard library only.
+
+A pid alone is reused; (pid, start time, boot) is not. A session id is not reused either while the session has a member,
+so the processes of a job whose supervisor was killed are found as the members of its session.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+_INITIAL_PID_NAMESPACE = "pid:[4026531836]"
+
+
+class Process(NamedTuple):
+    """A running process: `start_time` in clock ticks since the boot, its process group and its session."""
+
+    pid: int
+    start_time: int
+    group: int
+    session: int
+
+
+def look(pid: int, *, zombies: bool = False) -> Process | None:
+    """The process with this pid; None if there is none or, unless asked for, it has ended and waits to be reaped."""
+    try:
+        with Path(f"/proc/{pid}/stat").open("rb") as stream:
+            text = stream.read()
+    except OSError:
+        return None
+    # The command name, in parentheses, may itself hold spaces and parentheses.
+    fields = text[text.rindex(b")") + 2 :].split()
+    if fields[0] in (b"Z", b"X") and not zombies:
+        return None
+    return Process(pid, start_time=int(fields[19]), group=int(fields[2]), session=int(fields[3]))
+
+
+def every() -> Iterator[Process]:
+    """All running processes that this user may see."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and (process := look(int(entry.name))) is not None:
+            yield process
+
+
+def me() -> Process:
+    """This process."""
+    process = look(os.getpid())
+    assert process is not None, "a running process has an entry in /proc"
+    return process
+
+
+def unique_id(process: Process) -> str:
+    """pid:start time:boot:machine, a name that is never given twice."""
+    return f"{process.pid}:{process.start_time}:{boot_id()}:{machine()}"
+
+
+def owned(pid: int) -> bool:
+    """Whether the process is this user's."""
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid == os.geteuid()
+    except OSError:
+        return False
+
+
+def arguments(pid: int) -> list[bytes]:
+    """Its command line; empty when it is gone or not ours to read."""
+    return _strings(pid, "cmdline")
+
+
+def variable(pid: int, name: str) -> str | None:
+    """An environment variable that it was started with; None without it, or when it is gone or not ours to read."""
+    start = os.fsencode(f"{name}=")
+    found = (word[len(start) :] for word in _strings(pid, "environ") if word.startswith(start))
+    return next(map(os.fsdecode, found), None)
+
+
+def boot_id() -> str:
+    """One id from boot to boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def machine() -> str:
+    """Whose pids these are, a word without colons: host name, machine id and, in a container, the pid namespace."""
+    try:
+        machine_id = Path("/etc/machine-id").read_text(encoding="ascii").strip()[:8]
+    except OSError:
+        machine_id = ""
+    namespace = str(Path("/proc/self/ns/pid").readlink())
+    # Two containers may bear one host name; pids of the one mean nothing in the other.
+    inside = "" if namespace == _INITIAL_PID_NAMESPACE else namespace.strip("pid:[]")
+    return "-".join(part for part in (os.uname().nodename, machine_id, inside) if part).replace(":", "_")
+
+
+def _strings(pid: int, name: str) -> list[bytes]:
+    try:
+        with Path(f"/proc/{pid}/{name}").open("rb") as stream:
+            return stream.read().split(b"\0")[:-1]
+    except OSError:
+        return []

@@ -1,0 +1,199 @@
+"""The worker's side of a job: signals, heartbeat, outcome, rendezvous. Standard library only.
+
+`install()` is the first thing a worker does. Until then USR1, USR2 and TERM are blocked (jobs.exec does that) and wait;
+from then on USR2 and TERM set a flag that the worker asks for at its step boundaries (a handler that saved by itself
+would save half a step), and USR1 dumps all stacks to the log. A signal of the first millisecond is therefore a clean
+yield like any other.
+
+    attempt dir:  alive-<rank>, heartbeat.json, rendezvous.json, outcome-<rank>.json
+"""
+
+import contextlib
+import faulthandler
+import json
+import os
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from jobs import files
+from jobs.files import AttemptDir
+from jobs.outcome import EXIT_YIELDED as EXIT_YIELDED
+from jobs.outcome import Outcome
+from jobs.spec import Cause as Cause
+from jobs.spec import Result as Result
+
+RESERVE_BYTES = 131072  # more than the longest message takes when each character becomes two \u escapes
+_WRITE_SHARE = 50  # a beat may cost at most 1/50 of the time: a slow file system must not slow the training
+
+_stop = False
+_reserve: Path | None = None
+
+
+def install() -> None:
+    """Install the handlers, tell the supervisor that this rank is alive, unblock. In the main thread, before others.
+
+    Without $STX_ATTEMPT (a worker started by hand) there is nobody to tell, and only the handlers are installed.
+    """
+    global _reserve
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
+    for number in (signal.SIGUSR2, signal.SIGTERM):
+        signal.signal(number, _on_stop)
+    # Blocked around a fork, so that a TERM to a child of the first microsecond waits for the default disposition.
+    os.register_at_fork(before=_block_term, after_in_parent=_unblock_term, after_in_child=_forked)
+    if "STX_ATTEMPT" in os.environ:
+        attempt = AttemptDir(attempt_dir())
+        _reserve = files.write_temp(attempt.outcome(rank()), [b" " * RESERVE_BYTES])
+        files.write(attempt.alive(rank()), f"{os.getpid()}\n".encode())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM})
+
+
+def _on_stop(number: int, frame: FrameType | None) -> None:
+    global _stop
+    _stop = True
+
+
+def _forked() -> None:
+    """A forked loader process ends when it is told to; ours alone takes TERM for `save and leave`."""
+    global _reserve
+    _reserve = None
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _unblock_term()
+
+
+def _block_term() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _unblock_term() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def stop_requested() -> bool:
+    """Whether this rank was asked to save and yield. Ranks may see it at different steps: agree before acting on it."""
+    return _stop
+
+
+def attempt_dir() -> Path:
+    """Where this attempt lives."""
+    return Path(os.environ["STX_ATTEMPT"])
+
+
+def rank() -> int:
+    """This process's number in the job; 0 in a worker started by hand."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """How many ranks the job has."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_rank() -> int:
+    """This process's number on its node. Not a device index: a rank sees only its own GPUs."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def time_left() -> float:
+    """Seconds until the job is ended by force; infinite in a worker started by hand."""
+    return float(os.environ.get("STX_DEADLINE", "inf")) - time.monotonic()
+
+
+class Heart:
+    """Rank 0's heartbeat.json: a counter that moves while the worker does, and what it does. Other ranks write nothing.
+
+    A beat that cannot be written (a full disk) is counted in `failures`; it never ends the work it reports on.
+    """
+
+    def __init__(self, attempt_dir: Path, *, every_s: float = 2.0) -> None:
+        self._path = AttemptDir(attempt_dir).heartbeat if rank() == 0 else None
+        self._every_s = every_s
+        self._counter = 0
+        self._phase = ""
+        self._next = 0.0
+        self.failures = 0
+
+    def beat(self, phase: str, **numbers: float) -> None:
+        """Count; write if the last write is long enough ago, or the phase is new."""
+        self._counter += 1
+        start = time.monotonic()
+        if self._path is None or (phase == self._phase and start < self._next):
+            return
+        self._phase = phase
+        record = {"counter": self._counter, "phase": phase, "time": time.time(), "numbers": numbers}
+        try:
+            files.write(self._path, json.dumps(record).encode() + b"\n")
+        except OSError:
+            self.failures += 1
+        now = time.monotonic()
+        self._next = now + max(self._every_s, _WRITE_SHARE * (now - start))
+
+
+def finish(
+    attempt_dir: Path, rank: int, result: Result, cause: Cause | None = None, message: str = "", **info: object
+) -> bool:
+    """Say how this rank's attempt ended; the first word stands, and False means it was another one.
+
+    On a full disk it is written into blocks that `install` reserved.
+    """
+    global _reserve
+    path = AttemptDir(attempt_dir).outcome(rank)
+    data = Outcome(rank, result, cause, message, info).encode()
+    temp, _reserve = _reserve, None
+    if temp is None or temp.parent != path.parent:
+        return files.publish(path, data)
+    _overwrite(temp, data)
+    return files.publish_file(temp, path)
+
+
+def _overwrite(path: Path, data: bytes) -> None:
+    """Replace a file's content in its own blocks. Only for a temp file that nobody reads yet."""
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.ftruncate(descriptor, len(data))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Rendezvous:
+    """Where the ranks meet. `listen_fd` is rank 0's bound, listening socket, None on the others."""
+
+    host: str
+    port: int
+    listen_fd: int | None
+
+
+def rendezvous(attempt_dir: Path, *, timeout_s: float = 600.0) -> Rendezvous:
+    """Rank 0 binds a free port and publishes it, the others wait for it; all get MASTER_ADDR and MASTER_PORT.
+
+    Rank 0 gives the descriptor to torch's TCPStore as `master_listen_fd`, so between the choice of a port and its use
+    no other process can take it. A port derived from a job id would collide.
+    """
+    path = AttemptDir(attempt_dir).rendezvous
+    listen_fd = _bind(path) if rank() == 0 else None
+    deadline = time.monotonic() + timeout_s
+    while (data := files.read(path)) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{path}: rank 0 did not publish its port within {timeout_s:g} s")
+        time.sleep(0.05)
+    record = json.loads(data)
+    os.environ.update(MASTER_ADDR=record["host"], MASTER_PORT=str(record["port"]))
+    return Rendezvous(record["host"], record["port"], listen_fd)
+
+
+def _bind(path: Path) -> int:
+    """Listen on the loopback interface: all ranks of a local job are on this machine."""
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0), backlog=1024)) as server:
+        host, port = server.getsockname()
+        if not files.publish(path, json.dumps({"host": host, "port": port}).encode() + b"\n"):
+            raise FileExistsError(f"{path}: another rank 0 has published its port in this attempt")
+        return server.detach()

@@ -1,0 +1,337 @@
+"""The parent of a job's ranks, from the claim of an attempt to the last reaped process. Standard library only.
+
+    claim     started.json by link(2): who finds another's exits 0 and touches nothing
+    wait      for the machine's slots (local launcher); a stop meanwhile ends the attempt as YIELDED without a rank
+    start     each rank in a process group of its own, signals still blocked: jobs.runtime unblocks them
+    watch     forward USR2 and TERM; ask for a save at the time limit less stop_lead_s; end all at the time limit, and
+              when one rank dies by a signal or exits with a code other than 0 and 75: TERM to everything, 5 s, KILL
+    conclude  a SETUP outcome for ranks that never came alive; one rank's failure as the outcome of those that were
+              ended for it; nothing for a rank that was alive and left no outcome: the coordinator judges that
+
+It never execs, so the scheduler's idea of the job and the job are one. It exits 0 when every rank exited 0 or 75; what
+happened is in the outcomes.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs import files, outcome, processes, slots
+from jobs.files import AttemptDir
+from jobs.outcome import EXIT_YIELDED, Outcome
+from jobs.spec import Cause, JobSpec, Result
+
+END_GRACE_S = 5.0
+SLOT_POLL_S = 0.05
+LOG_LINES = 20
+
+FORWARDED = frozenset({signal.SIGUSR2, signal.SIGTERM})
+BLOCKED_IN_RANKS = FORWARDED | {signal.SIGUSR1}
+_WAITED_FOR = FORWARDED | {signal.SIGCHLD}
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def main(arguments: list[str]) -> int:
+    """`[--slots DIR] <attempt dir>`; returns the exit code."""
+    _close_inherited()
+    # A blocked signal stays pending even where the default is to ignore it, so no end of a child is missed.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR | BLOCKED_IN_RANKS)
+    slots_dir = Path(arguments[1]) if arguments[0] == "--slots" else None
+    attempt = AttemptDir(Path(arguments[-1]))
+    if not _claim(attempt):
+        return 0
+    try:
+        job = _job(attempt)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _publish(attempt, _setup_failure(0, f"{attempt.intent} cannot be used: {error!r}"))
+        return 1
+    try:
+        claim = _wait_for_slots(attempt, job, slots_dir)
+    except (OSError, ValueError) as error:
+        for rank in range(job.resources.ranks):
+            _publish(attempt, _setup_failure(rank, f"the slots in {slots_dir} cannot be used: {error}"))
+        return 1
+    if claim is None:
+        return 0
+    return Supervisor(attempt, job, claim.granted_gpus).run()
+
+
+def _close_inherited() -> None:
+    """Nobody waits for a pipe or a lock that we hold without knowing: the submitter may live in a shell pipeline."""
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        if int(entry.name) > 2:
+            with contextlib.suppress(OSError):  # the listing's own descriptor is gone by now
+                os.close(int(entry.name))
+
+
+def _claim(attempt: AttemptDir) -> bool:
+    """Whether this process is the one that runs the attempt; says so in started.json."""
+    if attempt.verdict.exists():
+        _log("the attempt was judged before it started; nothing to do")
+        return False
+    me = processes.me()
+    record = {
+        "job_id": processes.unique_id(me),
+        "pid": me.pid,
+        "start_time": me.start_time,
+        "boot_id": processes.boot_id(),
+        "host": processes.machine(),
+    }
+    ours = files.publish(attempt.started, json.dumps(record).encode() + b"\n")
+    if not ours:
+        _log(f"another job runs this attempt: {(files.read(attempt.started) or b'').decode().strip()}; nothing to do")
+    return ours
+
+
+def _job(attempt: AttemptDir) -> JobSpec:
+    return JobSpec.parse(json.loads(attempt.intent.read_bytes())["job"])
+
+
+def _wait_for_slots(attempt: AttemptDir, job: JobSpec, folder: Path | None) -> slots.Claim | None:
+    """The slots of this job (none wanted without a folder), or None when it was asked to stop before it had them."""
+    ranks = job.resources.ranks if folder else 0
+    claim = slots.Claim(
+        folder or attempt.path,
+        cores=ranks * job.resources.cpus_per_rank,
+        gpus=ranks * job.resources.gpus_per_rank,
+        note=job.tag,
+    )
+    # The file is for a stop that came before us; later ones also come as a signal.
+    stopped = attempt.stop.exists()
+    while not stopped:
+        if not ranks or claim.advance():
+            return claim
+        stopped = signal.sigtimedwait(FORWARDED, SLOT_POLL_S) is not None
+    claim.release()
+    for rank in range(job.resources.ranks):
+        _publish(attempt, Outcome(rank, Result.YIELDED, message="stopped before it started", info={"started": False}))
+    return None
+
+
+@dataclass
+class Rank:
+    """One child: `code` is None while it runs; negative for a signal, as in subprocess."""
+
+    number: int
+    pid: int
+    code: int | None = None
+
+
+class Supervisor:
+    """The ranks of one attempt, from start to conclusion."""
+
+    def __init__(self, attempt: AttemptDir, job: JobSpec, gpus: list[str]) -> None:
+        self._attempt = attempt
+        self._job = job
+        self._gpus = gpus
+        self._ranks: list[Rank] = []
+        self._culprit: Rank | None = None
+        self._start_error = ""
+        self._told_to_end = False
+        start = time.monotonic()
+        self._kill_at = start + job.resources.time_s
+        self._stop_at = self._kill_at - job.stop_lead_s
+
+    def run(self) -> int:
+        """Start, watch, conclude; returns the exit code."""
+        self._start()
+        while not self._over():
+            self._handle(self._next_signal())
+        self._end_all()
+        self._conclude()
+        return 1 if self._start_error or any(self._failed(rank) for rank in self._ranks) else 0
+
+    def _over(self) -> bool:
+        running = any(rank.code is None for rank in self._ranks)
+        return not running or self._culprit is not None or self._told_to_end or bool(self._start_error)
+
+    def _start(self) -> None:
+        try:
+            os.chdir(self._job.cwd)
+            for number in range(self._job.resources.ranks):
+                self._ranks.append(Rank(number, self._spawn(number)))
+        except OSError as error:
+            self._start_error = f"{self._job.argv[0]}: cannot be started in {self._job.cwd}: {error}"
+            _log(self._start_error)
+            return
+        _log(f"started ranks={len(self._ranks)} pids={[rank.pid for rank in self._ranks]} gpus={self._gpus}")
+
+    def _spawn(self, number: int) -> int:
+        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        return os.posix_spawnp(
+            self._job.argv[0],
+            self._job.argv,
+            environment(self._job, number, gpus=self._gpus, attempt=self._attempt, kill_at=self._kill_at),
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(self._attempt.log(number)), append, files.MODE),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setpgroup=0,
+            setsigmask=BLOCKED_IN_RANKS,
+            # Python ignores SIGPIPE, a shell may ignore others for us; a user's program expects the system's defaults.
+            setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+        )
+
+    def _next_signal(self) -> int | None:
+        deadline = min(self._stop_at, self._kill_at)
+        info = signal.sigtimedwait(_WAITED_FOR, max(0.0, deadline - time.monotonic()))
+        return None if info is None else info.si_signo
+
+    def _handle(self, number: int | None) -> None:
+        """React to one signal, or to a deadline when there is none."""
+        if number is None:
+            self._deadline()
+        elif number == signal.SIGCHLD:
+            self._reap()
+        else:
+            self._forward(number)
+
+    def _deadline(self) -> None:
+        if time.monotonic() >= self._kill_at:
+            _log(f"time limit reached time_s={self._job.resources.time_s}")
+            self._told_to_end = True
+        elif time.monotonic() >= self._stop_at:
+            self._stop_at = float("inf")
+            self._forward(signal.SIGUSR2)
+
+    def _forward(self, number: int) -> None:
+        _log(f"forwarding signal={signal.Signals(number).name}")
+        if number == signal.SIGTERM and is_cancelled(self._attempt):
+            self._told_to_end = True
+            return
+        for rank in self._ranks:
+            if rank.code is None:
+                os.kill(rank.pid, number)
+
+    def _reap(self) -> None:
+        """Collect every child that has ended: several ends may come as one signal."""
+        for rank in self._ranks:
+            if rank.code is not None:
+                continue
+            pid, status = os.waitpid(rank.pid, os.WNOHANG)
+            if pid:
+                rank.code = os.waitstatus_to_exitcode(status)
+                _log(f"ended rank={rank.number} code={rank.code}")
+                if self._culprit is None and self._failed(rank):
+                    self._culprit = rank
+
+    def _failed(self, rank: Rank) -> bool:
+        """Whether its end ends the others. A rank that crashed on its way out, after a good outcome, did its work."""
+        if rank.code in (0, EXIT_YIELDED):
+            return False
+        word = outcome.read(self._attempt, rank.number)
+        return word is None or word.result is Result.FAILED
+
+    def _end_all(self) -> None:
+        """End what is left of the job, also what a rank left behind: TERM, 5 s, KILL."""
+        deadline = time.monotonic() + END_GRACE_S
+        _signal_all(self._members(), signal.SIGTERM)
+        while members := self._members():
+            if time.monotonic() >= deadline:
+                # Again and again: a process may fork while it is being killed.
+                _signal_all(members, signal.SIGKILL)
+            signal.sigtimedwait({signal.SIGCHLD}, 0.05)
+            self._reap()
+        self._reap()
+
+    def _members(self) -> list[int]:
+        """Everything the ranks started that still runs: our session where we lead it, else their process groups."""
+        me = processes.me()
+        groups = {rank.pid for rank in self._ranks}
+        leader = me.session == me.pid
+        return [
+            process.pid
+            for process in processes.every()
+            if process.pid != me.pid and (process.group in groups or (leader and process.session == me.pid))
+        ]
+
+    def _conclude(self) -> None:
+        failure = None if self._culprit is None else self._ended_by_itself(self._culprit)
+        for number in range(self._job.resources.ranks):
+            if outcome.read(self._attempt, number) is not None:
+                continue
+            if self._start_error:
+                _publish(self._attempt, _setup_failure(number, self._start_error))
+            elif failure is not None and failure.result is Result.FAILED:
+                message = f"ended because rank {failure.rank} failed: {failure.message}"
+                _publish(self._attempt, Outcome(number, Result.FAILED, failure.cause, message))
+            elif self._culprit is None and not self._told_to_end:
+                self._never_alive(self._ranks[number])
+
+    def _ended_by_itself(self, rank: Rank) -> Outcome | None:
+        """What the rank that ended the job has to say; a SETUP failure is said for it."""
+        if not self._told_to_end:
+            self._never_alive(rank)
+        return outcome.read(self._attempt, rank.number)
+
+    def _never_alive(self, rank: Rank) -> None:
+        if self._attempt.alive(rank.number).exists() or outcome.read(self._attempt, rank.number) is not None:
+            return
+        tail = last_lines(self._attempt.log(rank.number))
+        message = f"rank {rank.number} ended with code {rank.code} before it was ready\n{tail}"
+        _publish(self._attempt, _setup_failure(rank.number, message))
+
+
+def environment(job: JobSpec, number: int, *, gpus: list[str], attempt: AttemptDir, kill_at: float) -> dict[str, str]:
+    """A rank's environment: ours, the job's own, torch's contract, and exactly the GPUs and threads it was given."""
+    resources = job.resources
+    local = number % resources.ranks_per_node
+    mine = gpus[local * resources.gpus_per_rank : (local + 1) * resources.gpus_per_rank]
+    inherited = {name: value for name, value in os.environ.items() if name not in ("MASTER_ADDR", "MASTER_PORT")}
+    contract = {
+        "RANK": str(number),
+        "WORLD_SIZE": str(resources.ranks),
+        "LOCAL_RANK": str(local),
+        "LOCAL_WORLD_SIZE": str(resources.ranks_per_node),
+        "STX_ATTEMPT": str(attempt.path),
+        "STX_DEADLINE": repr(kill_at),
+        "CUDA_VISIBLE_DEVICES": ",".join(mine),
+        "PYTHONUNBUFFERED": "1",  # a killed rank's last lines are in its log
+    }
+    threads = dict.fromkeys(_THREAD_VARIABLES, str(resources.cpus_per_rank))
+    return inherited | threads | dict(job.env) | contract
+
+
+def is_cancelled(attempt: AttemptDir) -> bool:
+    """Whether stop.json says: end now, do not wait for a save."""
+    data = files.read(attempt.stop)
+    return data is not None and bool(json.loads(data).get("cancel"))
+
+
+def last_lines(path: Path) -> str:
+    """The end of a log, for an error message."""
+    try:
+        text = path.read_bytes()[-65536:].decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-LOG_LINES:])
+
+
+def _setup_failure(rank: int, message: str) -> Outcome:
+    return Outcome(rank, Result.FAILED, Cause.SETUP, message)
+
+
+def _publish(attempt: AttemptDir, word: Outcome) -> None:
+    """A full disk must not keep us from reaping: the coordinator then sees an attempt without an outcome."""
+    try:
+        outcome.publish(attempt, word)
+    except OSError as error:
+        _log(f"cannot write an outcome rank={word.rank}: {error}")
+
+
+def _signal_all(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def _log(text: str) -> None:
+    """One line in supervisor.log, where standard error goes."""
+    sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
+    sys.stderr.flush()
