@@ -1,0 +1,227 @@
+"""The command line: declares the verbs, and turns errors into one clear message and an exit code.
+
+    0 ok   1 unexpected   2 usage or configuration   3 a stage failed   4 backend unreachable   6 lease held
+    130 interrupted
+
+Data goes to stdout, words for people to stderr. A verb's body is in stx/verbs and imported when the verb runs, so that
+`stx --help` costs the import of typer and nothing else; nothing on this side ever imports torch.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Self-Transcendence experiments: one YAML file, from images to report, resumable at any moment.",
+    epilog="Start with: stx plan configs/quickstart.yaml",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Store = Annotated[
+    str | None, typer.Option("--store", help="The store's folder. Else $STX_STORE, the cluster file's, ./stx-store.")
+]
+Cluster = Annotated[
+    str | None, typer.Option("--cluster", help="A cluster file or a built-in's name. Else $STX_CLUSTER, local.")
+]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="Change one value: --set stages.phase2.steps=100 (repeatable).")
+]
+Json = Annotated[bool, typer.Option("--json", help="The answer as JSON with a schema number.")]
+File = Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)]
+Pattern = Annotated[
+    str | None,
+    typer.Argument(help="An experiment, a stage, a sweep point, a key's first 4+ digits, a glob, or EXPERIMENT/STAGE."),
+]
+Stage = Annotated[str, typer.Argument(help="A stage, a sweep point, a key's first 4+ digits, or EXPERIMENT/STAGE.")]
+Stages = Annotated[
+    str,
+    typer.Argument(help="An experiment, a stage, a sweep point, a key's first 4+ digits, a glob, or EXPERIMENT/STAGE."),
+]
+
+
+@app.command()
+def plan(
+    file: File,
+    sets: Sets = None,
+    cluster: Cluster = None,
+    store: Store = None,
+    as_json: Json = False,
+    every: Annotated[bool, typer.Option("--all", help="Never fold the points of a large sweep.")] = False,
+) -> None:
+    """Say what a submit would do, why, and what it would cost. Writes nothing.
+
+    Example: stx plan configs/quickstart.yaml --set stages.phase2.steps=1000
+    """
+    from stx.verbs import plan as verb
+
+    verb.run(file, sets=sets or (), cluster=cluster, store=store, as_json=as_json, every=every)
+
+
+@app.command()
+def submit(
+    file: File,
+    sets: Sets = None,
+    cluster: Cluster = None,
+    store: Store = None,
+    detach: Annotated[
+        bool | None,
+        typer.Option(
+            "--detach/--foreground", help="Return at once | stay and show a table. Else as the cluster file says."
+        ),
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Accept that the file differs from what was submitted under its name.")
+    ] = False,
+    accept_code: Annotated[
+        bool, typer.Option("--accept-code", help="Resume from checkpoints that other science code wrote.")
+    ] = False,
+) -> None:
+    """Run an experiment, or go on with it where it stopped.
+
+    What is finished is never computed twice. Ctrl-C once: every stage saves and yields. Twice: leave, jobs run on.
+
+    Example: stx submit configs/quickstart.yaml
+    """
+    from stx.verbs import submit as verb
+
+    wishes = verb.Wishes(
+        file=file,
+        sets=tuple(sets or ()),
+        cluster=cluster,
+        store=store,
+        detach=detach,
+        update=update,
+        accept_code=accept_code,
+    )
+    raise typer.Exit(verb.run(wishes))
+
+
+@app.command()
+def status(
+    pattern: Pattern = None,
+    store: Store = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Redraw until the experiment rests.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show stages: state with its cause, progress, speed, ETA, loss. Needs no running coordinator.
+
+    Example: stx status quickstart --watch
+    """
+    from stx.verbs import observe
+
+    observe.status(pattern, store=store, watch=watch, as_json=as_json)
+
+
+@app.command()
+def logs(
+    stage: Stage,
+    store: Store = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the attempt is over.")] = False,
+    rank: Annotated[int, typer.Option("--rank", help="Which rank's output.")] = 0,
+    attempt: Annotated[int | None, typer.Option("--attempt", help="Which attempt; the last one by default.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="The last attempt that failed.")] = False,
+) -> None:
+    """Print what a stage printed.
+
+    Example: stx logs phase1 -f
+    """
+    from stx.verbs import observe
+
+    observe.logs(stage, store=store, follow=follow, rank=rank, attempt=attempt, failed=failed)
+
+
+@app.command()
+def show(stage: Stage, store: Store = None, as_json: Json = False) -> None:
+    """Show all about one stage: options, inputs, attempts, results.
+
+    Example: stx show phase1
+    """
+    from stx.verbs import observe
+
+    observe.show(stage, store=store, as_json=as_json)
+
+
+@app.command()
+def cancel(pattern: Stages, store: Store = None, cluster: Cluster = None) -> None:
+    """End the jobs of stages and start them no more. Deletes nothing; `stx retry` takes it back.
+
+    Example: stx cancel 'phase2:*'
+    """
+    from stx.verbs import control
+
+    control.run("cancel", pattern, store=store, cluster=cluster)
+
+
+@app.command()
+def retry(
+    pattern: Stages,
+    store: Store = None,
+    cluster: Cluster = None,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Also declare attempts lost that another machine or experiment holds.")
+    ] = False,
+) -> None:
+    """Give failed or cancelled stages a new budget of attempts.
+
+    Example: stx retry phase1
+    """
+    from stx.verbs import control
+
+    control.run("retry", pattern, store=store, cluster=cluster, take_over=take_over)
+
+
+@app.command()
+def report(
+    experiment: Annotated[str, typer.Argument(help="The experiment's name.")],
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Write the report over what is finished, and print its path.
+
+    Example: stx report quickstart
+    """
+    from stx.verbs import observe
+
+    observe.report(experiment, store=store, as_json=as_json)
+
+
+def main() -> None:
+    """Run a verb; every way out has an exit code, and none but a bug of ours has a traceback (in a file)."""
+    from stx.errors import StxError
+
+    try:
+        sys.exit(app(standalone_mode=False, prog_name="stx") or 0)
+    except StxError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("\ninterrupted\n")
+        sys.exit(130)
+    except typer.TyperException as error:
+        show = getattr(error, "show", None)
+        if show:
+            show()
+        sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001 - the last resort of a program
+        sys.stderr.write(f"{unexpected(error)}\n")
+        sys.exit(1)
+
+
+def unexpected(error: Exception) -> str:
+    """One line for people, and the traceback in a file."""
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="stx-error-", suffix=".txt", delete=False) as stream:
+        stream.write("".join(traceback.format_exception(error)))
+    return f"unexpected error: {type(error).__name__}: {error}\n  the traceback is in {stream.name}"
+
+
+if __name__ == "__main__":
+    main()

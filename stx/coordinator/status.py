@@ -1,0 +1,246 @@
+"""What an experiment is doing, for people and programs: the journal's state plus the heartbeats of live attempts.
+Reads only.
+
+It needs no coordinator: jobs run on without one, and then the journal is as old as its last entry while the
+heartbeats are fresh. So every answer says who drives the experiment, how old the journal is, and of a live attempt
+what its own directory says; an attempt that ended after the journal's last entry is shown as ENDED, not as RUNNING.
+Ages compare this machine's clock with the file server's: shown to people, never acted upon.
+"""
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.files import AttemptDir
+from jobs.spec import JobState
+from stx import records
+from stx.coordinator import lease
+from stx.coordinator.events import Live
+from stx.coordinator.journal import Reader
+from stx.coordinator.state import Stage, State, Status
+from stx.coordinator.topology import Vertex
+from stx.errors import StoreError
+from stx.paths import ExperimentDir, Store
+from stx.spec import Graph
+
+READERS = 32
+LIVE = frozenset({Status.RUNNING, Status.ELSEWHERE})
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a live attempt says of itself. `over` is the result of an attempt that ended, or ""."""
+
+    phase: str = ""
+    images: int | None = None
+    total: int | None = None
+    images_per_s: float | None = None
+    loss: float | None = None
+    age_s: float | None = None
+    over: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One stage. `state` is the coordinator's word, QUEUED for a live attempt that waits for its scheduler, ENDED for
+    one that no coordinator has seen end; `images` are images seen of train stages, and rows of the others."""
+
+    name: str
+    stage: str
+    kind: str
+    key: str
+    state: str
+    why: str
+    phase: str
+    images: int | None
+    total: int | None
+    images_per_s: float | None
+    eta_s: float | None
+    loss: float | None
+    heartbeat_age_s: float | None
+    attempts: int
+    attempt: int | None
+    job_id: str | None
+    host: str | None
+    failed: Mapping[str, int]
+
+    def dump(self) -> dict[str, Any]:
+        """Its JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Driver:
+    """Who drives the experiment. `here`: a process of this machine, surely alive; otherwise its host's word."""
+
+    host: str
+    pid: int
+    here: bool
+
+
+@dataclass(frozen=True)
+class Overview:
+    """One experiment at one moment."""
+
+    experiment: str
+    driver: Driver | None
+    journal_age_s: float | None
+    trouble: str
+    lines: tuple[Line, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Stages by state."""
+        return dict(Counter(line.state for line in self.lines))
+
+    def dump(self) -> dict[str, Any]:
+        """Its JSON."""
+        return {
+            "experiment": self.experiment,
+            "coordinator": asdict(self.driver) if self.driver else None,
+            "journal_age_s": self.journal_age_s,
+            "trouble": self.trouble,
+            "counts": self.counts,
+            "stages": [line.dump() for line in self.lines],
+        }
+
+
+class Observer:
+    """Looks at one experiment, again and again: only what was appended to the journal since is read."""
+
+    def __init__(self, store: Store, *, experiment: ExperimentDir, graph: Graph) -> None:
+        self.store = store
+        self.experiment = experiment
+        self.graph = graph
+        self._reader = Reader(experiment, graph)
+        self.state = self._reader.refresh()
+
+    def look(self, *, keys: Iterable[str] | None = None) -> Overview:
+        """The experiment now; of these stages only, if given."""
+        self.state = state = self._reader.refresh()
+        at = self._reader.at
+        holder = lease.holder(self.experiment)
+        driver = Driver(host=holder.host, pid=holder.pid, here=holder.here) if holder else None
+        age = max(0.0, time.time() - at) if at is not None else None
+        lines = overview(state, store=self.store, keys=keys, driven=driver is not None)
+        return Overview(self.graph.experiment, driver, age, state.full or state.trouble, lines)
+
+
+def overview(state: State, *, store: Store, keys: Iterable[str] | None = None, driven: bool = True) -> tuple[Line, ...]:
+    """One line per stage, inputs first; live attempts are read by many threads, because a network file system answers
+    slowly, not seldom.
+    """
+    asked = None if keys is None else frozenset(keys)
+    rows = [(vertex, stage) for vertex, stage in state.rows() if asked is None or vertex.key in asked]
+    live = [(vertex, stage.facts.live) for vertex, stage in rows if stage.status in LIVE and stage.facts.live]
+    with ThreadPoolExecutor(READERS) as pool:
+        found = list(pool.map(lambda pair: _progress(pair[0], pair[1], store=store), live))
+    progress = {vertex.key: one for (vertex, _), one in zip(live, found, strict=True)}
+    return tuple(_line(vertex, stage, progress.get(vertex.key), driven=driven) for vertex, stage in rows)
+
+
+def _progress(vertex: Vertex, live: Live, *, store: Store) -> Progress:
+    kind = vertex.node.spec.kind
+    stage = store.stage(kind, vertex.key)
+    folder = stage.attempt(live.number)
+    over = _result(folder)
+    if over:
+        parts = stage.parts(kind) if vertex.node.grows else []
+        done = set(vertex.wants) <= set(parts) if vertex.node.grows else stage.result.artifact.exists()
+        return Progress(over="DONE" if done else over, images=max(parts, default=None))
+    beat = _find(folder.heartbeat) or {}
+    numbers = beat.get("numbers", {})
+    return Progress(
+        phase=str(beat.get("phase", "")),
+        images=_whole(numbers.get("images")),
+        total=_whole(numbers.get("total")),
+        images_per_s=numbers.get("images_per_s"),
+        loss=numbers.get("loss"),
+        age_s=_age(folder.heartbeat),
+    )
+
+
+def _result(folder: AttemptDir) -> str:
+    """Rank 0's outcome, or the verdict: enough to say that an attempt is over."""
+    record = _find(folder.outcome(0)) or _find(folder.verdict)
+    if record is None:
+        return ""
+    cause = record.get("cause")
+    return f"{record.get('result', 'LOST')} {cause}" if cause else str(record.get("result", "LOST"))
+
+
+def _find(path: Path) -> dict[str, Any] | None:
+    """A record, or None where there is none or its bytes are not there yet."""
+    with contextlib.suppress(StoreError, OSError):
+        return records.find(path)
+    return None
+
+
+def _age(path: Path) -> float | None:
+    with contextlib.suppress(OSError):
+        return max(0.0, time.time() - path.stat().st_mtime)
+    return None
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _line(vertex: Vertex, stage: Stage, progress: Progress | None, *, driven: bool) -> Line:
+    now = progress or Progress()
+    state, why = _state(stage, now, driven=driven)
+    images, total = _amount(vertex, stage, now, state=state)
+    rate = now.images_per_s if state == "RUNNING" else None
+    live = stage.facts.live
+    left = max(0, total - images) if total is not None and images is not None else None
+    return Line(
+        name=vertex.node.name,
+        stage=vertex.node.stage,
+        kind=vertex.node.spec.kind,
+        key=vertex.key,
+        state=state,
+        why=why,
+        phase=now.phase,
+        images=images,
+        total=total,
+        images_per_s=rate,
+        eta_s=left / rate if left is not None and rate else None,
+        loss=now.loss,
+        heartbeat_age_s=now.age_s,
+        attempts=stage.facts.last,
+        attempt=live.number if live else None,
+        job_id=live.job_id if live else None,
+        host=live.host if live else None,
+        failed=dict(stage.facts.spent),
+    )
+
+
+def _state(stage: Stage, now: Progress, *, driven: bool) -> tuple[str, str]:
+    if now.over == "DONE":
+        return "DONE", ""
+    if now.over:
+        return "ENDED", f"{now.over}; {'about to be seen' if driven else 'submit again to go on'}"
+    if stage.status is Status.RUNNING and stage.seen is JobState.PENDING and now.age_s is None:
+        return "QUEUED", stage.why
+    why = stage.why
+    if stage.unseen_s:
+        why = f"unseen: its heartbeat stands still; {why}".rstrip("; ")
+    return stage.status.value, why
+
+
+def _amount(vertex: Vertex, stage: Stage, now: Progress, *, state: str) -> tuple[int | None, int | None]:
+    """Images seen and wanted of a train stage, by its heartbeat or by what is published; of other kinds the rows that a
+    live attempt works through.
+    """
+    if vertex.node.spec.kind != "train":
+        return now.images, now.total
+    total = max(vertex.wants, default=None)
+    if state == "DONE":
+        return total, total
+    published = [images for images in stage.facts.parts if total is None or images <= total]
+    return now.images if now.images is not None else max(published, default=0), total

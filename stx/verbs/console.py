@@ -1,0 +1,85 @@
+"""What a terminal sees: data on stdout, words for people on stderr, plain tables, and colour only where it is wanted.
+
+No rich here: a pipe, a log file and `stx status` over ten thousand stages need columns, not boxes. Only the live
+table (live.py) uses rich.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+SCHEMA = 1
+_STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
+
+
+def out(text: str) -> None:
+    """Data, on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def say(text: str = "") -> None:
+    """Words for people, on stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def out_json(record: Mapping[str, Any]) -> None:
+    """A read's answer for programs, with the schema's number."""
+    out(json.dumps({"schema": SCHEMA, **record}, indent=2, allow_nan=False))
+
+
+def next_commands(*commands: str) -> None:
+    """How every verb ends: what is useful now."""
+    for number, command in enumerate(commands):
+        say(styled("next: " if number == 0 else "      ", "dim", stream=sys.stderr) + command)
+
+
+def coloured(stream: TextIO) -> bool:
+    """A terminal, and nobody said NO_COLOR."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def styled(text: str, style: str, *, stream: TextIO) -> str:
+    """Text in a colour, where the stream takes colours."""
+    return f"\033[{_STYLES[style]}m{text}\033[0m" if style and coloured(stream) else text
+
+
+def interactive() -> bool:
+    """Whether a person is there to be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def ask(question: str) -> bool:
+    """A yes or no; anything but yes is no."""
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: frozenset[str] = frozenset(),
+    styles: Sequence[str] = (),
+    stream: TextIO | None = None,
+) -> str:
+    """Aligned columns two spaces apart; on a terminal the last column is cut at its width. `styles` colours rows."""
+    target = stream or sys.stdout
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    limit = shutil.get_terminal_size().columns if target.isatty() else 0
+    lines = []
+    for number, row in enumerate([header, *rows]):
+        cells = [
+            cell.rjust(width) if name in right else cell.ljust(width)
+            for cell, width, name in zip(row, widths, header, strict=True)
+        ]
+        line = "  ".join(cells).rstrip()
+        if limit and len(line) > limit:
+            line = line[: limit - 3] + "..."
+        style = "bold" if number == 0 else (styles[number - 1] if styles else "")
+        lines.append(styled(line, style, stream=target))
+    return "\n".join(lines)

@@ -1,0 +1,201 @@
+"""What `submit` shows while it drives: a live table on a terminal, one line per change of state elsewhere.
+
+The table has one row per live stage and counts for the rest, so it stays calm with a thousand stages. It is drawn
+from the coordinator's own state after a poll, at most twice a second, without a thread of its own.
+"""
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from stx.coordinator.state import State, Status
+from stx.coordinator.status import LIVE, Line, overview
+from stx.paths import Store
+from stx.report.words import duration, one_line
+from stx.verbs import console
+
+REDRAW_S = 0.5
+NOTE_S = 30.0
+SHOWN_FAILURES = 5
+COUNT_STYLES = {
+    Status.DONE: "green",
+    Status.RUNNING: "bold green",
+    Status.ELSEWHERE: "cyan",
+    Status.FAILED: "bold red",
+    Status.BLOCKED: "red",
+    Status.CANCELLED: "yellow",
+    Status.DELAYED: "yellow",
+}
+
+
+class LiveDisplay:
+    """The table on a terminal."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._console = Console(stderr=True)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._drawn = 0.0
+        self._note = ""
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def say(self, text: str) -> None:
+        """A note under the table, until the next one."""
+        self._note = text
+
+    def tick(self, state: State) -> None:
+        """Redraw, if it is time."""
+        now = time.monotonic()
+        if now - self._drawn < REDRAW_S:
+            return
+        self._drawn = now
+        self._live.update(self._render(state), refresh=True)
+
+    def _render(self, state: State) -> Group:
+        lines = _live_lines(state, store=self._store)
+        room = max(3, shutil.get_terminal_size().lines - SHOWN_FAILURES - 5)
+        parts: list[Table | Text] = [_table(lines[:room])] if lines else []
+        if len(lines) > room:
+            parts.append(Text(f"and {len(lines) - room:,} more live stages", style="dim"))
+        parts += [
+            Text(f"failed {name}: {one_line(why)}", style="red", overflow="ellipsis", no_wrap=True)
+            for name, why in _failures(state)
+        ]
+        parts.append(_counts(state))
+        if self._note:
+            parts.append(Text(self._note, style="yellow"))
+        return Group(*parts)
+
+
+class PlainDisplay:
+    """Lines for a log file or a pipe: every change of state, and how far live stages are every half minute."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._last: dict[str, Status] = {}
+        self._state: State | None = None
+        self._noted = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        """A line."""
+        console.say(f"{time.strftime('%H:%M:%S')} {text}")
+
+    def tick(self, state: State) -> None:
+        """Say what changed."""
+        if state is not self._state:
+            self._state = state
+            for text in self._changes(state):
+                self.say(text)
+        if time.monotonic() - self._noted >= NOTE_S:
+            self._noted = time.monotonic()
+            for line in _live_lines(state, store=self._store)[:20]:
+                self.say(progress_words(line))
+
+    def _changes(self, state: State) -> Iterator[str]:
+        first = not self._last
+        for vertex, stage in state.rows():
+            if self._last.get(vertex.key) is stage.status:
+                continue
+            self._last[vertex.key] = stage.status
+            # At the start a thousand waiting stages are one count, not a thousand lines.
+            if stage.status not in (Status.WAITING, Status.READY) and not (first and stage.status is Status.DONE):
+                yield f"{vertex.node.name} {stage.status.value} {stage.why}".rstrip()
+        if first:
+            yield ", ".join(f"{count:,} {status.value}" for status, count in state.counts.items() if count)
+
+
+def display(store: Store) -> LiveDisplay | PlainDisplay:
+    """What suits stderr."""
+    return LiveDisplay(store) if console.coloured(sys.stderr) else PlainDisplay(store)
+
+
+def progress_words(line: Line) -> str:
+    """phase1 12,800 of 32,000 images, 950/s, 20 s left, loss 0.82."""
+    words = [
+        f"{line.images:,} of {line.total:,}" if line.images is not None and line.total else line.phase or "starting"
+    ]
+    if line.images_per_s:
+        words.append(f"{line.images_per_s:,.0f}/s")
+    if line.eta_s is not None:
+        words.append(f"{duration(line.eta_s)} left")
+    if line.loss is not None:
+        words.append(f"loss {line.loss:.4g}")
+    return f"{line.name} {', '.join(words)}"
+
+
+def _live_lines(state: State, *, store: Store) -> Sequence[Line]:
+    keys = [vertex.key for vertex, stage in state.rows() if stage.status in LIVE]
+    return overview(state, store=store, keys=keys) if keys else ()
+
+
+def _failures(state: State) -> list[tuple[str, str]]:
+    if not state.counts.get(Status.FAILED):
+        return []
+    failed = [(v.node.name, s.why) for v, s in state.rows() if s.status is Status.FAILED]
+    return failed[-SHOWN_FAILURES:]
+
+
+def _table(lines: Sequence[Line]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("stage", "progress", "%", "images/s", "ETA", "loss", "try"):
+        table.add_column(
+            name, justify="left" if name in ("stage", "progress") else "right", no_wrap=True, overflow="ellipsis"
+        )
+    table.add_column("", no_wrap=True, overflow="ellipsis", style="dim", ratio=1)
+    for line in lines:
+        known = line.images is not None and bool(line.total)
+        share = (line.images or 0) / (line.total or 1)
+        table.add_row(
+            line.name,
+            ProgressBar(total=1.0, completed=share, width=20, pulse=False) if known else Text(" " * 20),
+            f"{100 * share:.0f}" if known else "",
+            f"{line.images_per_s:,.0f}" if line.images_per_s else "",
+            duration(line.eta_s) if line.eta_s is not None else "",
+            f"{line.loss:.4g}" if line.loss is not None else "",
+            str(line.attempts),
+            one_line(line.why) if line.state != "RUNNING" else line.phase,
+        )
+    return table
+
+
+def _counts(state: State) -> Text:
+    text = Text()
+    for status, count in state.counts.items():
+        if count:
+            text.append(f"{count:,} {status.value.lower()}  ", style=COUNT_STYLES.get(status, ""))
+    if state.full or state.trouble:
+        text.append(f"paused: {state.full or state.trouble}", style="bold red")
+    return text
+
+
+@contextmanager
+def shown(store: Store) -> Iterator[LiveDisplay | PlainDisplay]:
+    """A display for the length of a block."""
+    with display(store) as one:
+        yield one

@@ -1,0 +1,211 @@
+"""`stx plan`: what a submit would do, with reasons, and what it would cost. Nothing is written. `submit` shows the
+same before it starts.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, TextIO
+
+from jobs.launcher import Launcher
+from jobs.spec import JobSpec
+from stx import named, plan, records
+from stx.config.cluster import Cluster, load_cluster
+from stx.config.load import Experiment, load_experiment
+from stx.errors import PlanError, StoreError
+from stx.paths import ExperimentDir, Store
+from stx.plan import Bill, BillRow, PlanLine
+from stx.report.words import duration, flops, plural, size
+from stx.spec import Graph
+from stx.verbs import console
+from stx.verbs.select import store_root
+
+FOLD_FROM = 100
+FOLDED = 3
+VERB_STYLES = {"cached": "dim", "attach": "cyan", "resume": "blue", "run": "green", "rerun": "yellow", "wait": ""}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An experiment file as planned against a store. `previous` is the graph that was submitted last under its name."""
+
+    file: Path
+    experiment: Experiment
+    cluster: Cluster
+    store: Store
+    graph: Graph
+    previous: Graph | None
+    lines: Sequence[PlanLine]
+    bill: Bill
+
+    @property
+    def directory(self) -> ExperimentDir:
+        """Where the store keeps it."""
+        return self.store.experiment(self.experiment.name)
+
+
+def prepare(file: Path, *, sets: Sequence[str], cluster: str | None, store: str | None) -> Planned:
+    """Load, validate, expand and compare with the store; every error of the file comes from here, before anything is
+    written.
+    """
+    experiment = load_experiment(file, sets=sets)
+    where = load_cluster(cluster)
+    place = Store(store_root(store, cluster_store=where.store))
+    graph = plan.expand(experiment, where)
+    try:
+        record = records.find(place.experiment(experiment.name).graph)
+        seen = plan.survey(graph, place)
+    except OSError as error:
+        raise StoreError(
+            f"the store cannot be read: {error.strerror}",
+            where=str(error.filename or place.root),
+            hint="choose another --store",
+        ) from error
+    previous = Graph.parse(record) if record else None
+    lines = plan.lines(graph, seen, previous=previous)
+    bill = plan.bill(graph, lines, where, seen=seen)
+    return Planned(file, experiment, where, place, graph, previous, lines, bill)
+
+
+def show(planned: Planned, *, every: bool, stream: TextIO) -> str:
+    """The lines, the bill and the one-line summary."""
+    parts = [lines_table(planned.lines, every=every, stream=stream), "", bill_table(planned.bill, stream=stream)]
+    notes = [*batches(planned), *teachers(planned.bill)]
+    if notes:
+        parts += ["", *notes]
+    return "\n".join([*parts, "", summary(planned)])
+
+
+def lines_table(lines: Sequence[PlanLine], *, every: bool, stream: TextIO) -> str:
+    """One line per stage; in a large plan, neighbours of one sweep with the same verb are one line."""
+    rows: list[tuple[str, ...]] = []
+    fold = not every and len(lines) > FOLD_FROM
+    for (stage, verb), group in groupby(lines, key=lambda line: (line.node.stage, str(line.verb))):
+        members = list(group)
+        if fold and len(members) > FOLDED:
+            same = len({line.reason for line in members}) == 1
+            rows.append(
+                (f"{stage} ({len(members):,} points)", "-", verb, members[0].reason + ("" if same else ", ..."))
+            )
+        else:
+            rows += [(line.node.name, line.node.key[:8], verb, line.reason) for line in members]
+    styles = [VERB_STYLES.get(row[2], "") for row in rows]
+    return console.table(("stage", "key", "verb", "reason"), rows, styles=styles, stream=stream)
+
+
+def bill_table(bill: Bill, *, stream: TextIO) -> str:
+    """What is still to be done, per stage of the file, and in all. Hours are estimates; a dash where nothing like it
+    ever ran here.
+    """
+    header = ("stage", "nodes", "to do", "steps", "epochs", "FLOPs to do", "time to do", "storage")
+    rows = [_bill_row(row, name=row.stage) for row in bill.rows] + [_bill_row(bill.total, name="total")]
+    styles = [""] * len(bill.rows) + ["bold"]
+    return console.table(header, rows, right=frozenset(header[1:]), styles=styles, stream=stream)
+
+
+def _bill_row(row: BillRow, *, name: str) -> tuple[str, ...]:
+    hours = duration(row.hours * 3600) if row.hours else "?"
+    epochs = f"{row.epochs:.3g}" if row.epochs else "-"
+    return (
+        name,
+        f"{row.nodes:,}",
+        f"{row.todo:,}",
+        f"{row.steps:,}" if row.steps else "-",
+        epochs,
+        flops(row.flops),
+        hours if row.todo else "-",
+        size(row.bytes) if row.bytes else "-",
+    )
+
+
+def batches(planned: Planned) -> list[str]:
+    """How a global batch is made up, once per way: is 256 global or per GPU, and how many steps is that."""
+    groups: dict[str, list[str]] = {}
+    for node in planned.graph.nodes:
+        if node.spec.kind != "train":
+            continue
+        layout = named.load("stx.stages", "train").layout(node, planned.cluster)
+        parts = (
+            f"{plural(layout['ranks'], 'rank')} x {layout['micro_batch']} images x {layout['accumulation']} accumulated"
+        )
+        total = int(node.spec.science["global_batch"])
+        words = f"global batch {total} = {parts}; {node.wants[-1] // total:,} steps = {node.wants[-1]:,} images"
+        groups.setdefault(words, []).append(node.stage)
+    return [f"{', '.join(dict.fromkeys(stages))}: {words}" for words, stages in groups.items()]
+
+
+def teachers(bill: Bill) -> list[str]:
+    """Online against cached, for every teacher that phase-2 runs use, and what the times are based on."""
+    lines = []
+    for one in bill.teachers:
+        online = f"online {flops(one.online_flops)}"
+        cached = f"cached ({plural(one.draws, 'draw')}) {flops(one.cache_flops)} and {size(one.cache_bytes)}"
+        chosen = "this file caches" if one.cached else "this file runs it online"
+        lines.append(f"{one.teacher} for {plural(one.runs, 'run')}: {online}; {cached}; {chosen}")
+    lines += [f"time of {kind}: {basis}" for kind, basis in bill.basis.items()]
+    return lines
+
+
+def summary(planned: Planned) -> str:
+    """3 run, 12 cached."""
+    counts: dict[str, int] = {}
+    for line in planned.lines:
+        counts[str(line.verb)] = counts.get(str(line.verb), 0) + 1
+    words = ", ".join(f"{count:,} {verb}" for verb, count in counts.items())
+    return f"{planned.experiment.name}: {words}; store {planned.store.root}"
+
+
+def refuse_sizes(planned: Planned, launcher: Launcher) -> None:
+    """A job that can never fit the machine is refused here, not left in a queue for ever."""
+    first = {line.node.stage: line.node for line in planned.lines if str(line.verb) != "cached"}
+    for node in first.values():
+        kind = named.load("stx.stages", node.spec.kind)
+        job: JobSpec = kind.job(
+            node, cluster=planned.cluster, tag="plan", attempt_dir=Path("/"), python=sys.executable, code=Path("/")
+        )
+        reason = launcher.refusal(job.resources)
+        if reason:
+            where = f"cluster {planned.cluster.name}: stages.{node.spec.kind}"
+            raise PlanError(
+                f"{node.name} would never start: {reason}", where=where, hint="ask for less in the cluster file"
+            )
+
+
+def to_json(planned: Planned) -> dict[str, Any]:
+    """The answer for programs."""
+    return {
+        "experiment": planned.experiment.name,
+        "store": str(planned.store.root),
+        "stages": [
+            {
+                "name": line.node.name,
+                "stage": line.node.stage,
+                "kind": line.node.spec.kind,
+                "key": line.node.key,
+                "wants": list(line.node.wants),
+                "verb": str(line.verb),
+                "reason": line.reason,
+            }
+            for line in planned.lines
+        ],
+        "bill": {"rows": [_row_json(row) for row in planned.bill.rows], "total": _row_json(planned.bill.total)},
+    }
+
+
+def _row_json(row: BillRow) -> dict[str, Any]:
+    names = ("stage", "kind", "nodes", "todo", "flops", "hours", "bytes", "images", "steps", "epochs")
+    return {name: getattr(row, name) for name in names}
+
+
+def run(file: Path, *, sets: Sequence[str], cluster: str | None, store: str | None, as_json: bool, every: bool) -> None:
+    """The verb."""
+    planned = prepare(file, sets=sets, cluster=cluster, store=store)
+    if as_json:
+        console.out_json(to_json(planned))
+        return
+    console.out(show(planned, every=every, stream=sys.stdout))
+    sys.stdout.flush()
+    flags = "".join(f" --set {assignment}" for assignment in sets)
+    console.next_commands(f"stx submit {file}{flags}")

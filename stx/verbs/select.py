@@ -1,0 +1,132 @@
+"""Which store, which experiments, which stages: what people type is matched in one place, and nothing unknown passes
+silently.
+
+A pattern is an experiment's name, a stage's name (all points of its sweep), the name of one point, a prefix of a key
+of at least four hex digits, or a glob over any of the names; EXPERIMENT/PATTERN narrows it to one experiment.
+"""
+
+import difflib
+import fnmatch
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stx import records
+from stx.errors import ConfigError
+from stx.named import unknown
+from stx.paths import ExperimentDir, Store
+from stx.spec import Graph, Node
+
+KEY_PREFIX = re.compile(r"(?:[a-z]+-)?([0-9a-f]{4,64})")
+DEFAULT_STORE = "stx-store"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Nodes of one experiment; `whole` where the pattern named the experiment itself."""
+
+    experiment: str
+    graph: Graph
+    nodes: tuple[Node, ...]
+    whole: bool
+
+
+def store_root(given: str | None, *, cluster_store: str | None = None) -> Path:
+    """--store, else $STX_STORE, else the cluster file's, else ./stx-store; absolute, because jobs start elsewhere."""
+    chosen = given or os.environ.get("STX_STORE") or cluster_store or DEFAULT_STORE
+    return Path(chosen).expanduser().absolute()
+
+
+def existing_store(given: str | None) -> Store:
+    """The store of a verb that only reads."""
+    store = Store(store_root(given))
+    if not store.experiments.is_dir():
+        raise ConfigError(
+            "no experiment was ever submitted here",
+            where=str(store.root),
+            hint="give --store DIR or set STX_STORE; `stx submit FILE` makes a store",
+        )
+    return store
+
+
+def experiment_names(store: Store) -> list[str]:
+    """Those that have a graph, sorted."""
+    return sorted(path.parent.name for path in store.experiments.glob("*/graph.json"))
+
+
+def load_graph(experiment: ExperimentDir) -> Graph:
+    """The planned graph."""
+    return Graph.parse(records.read(experiment.graph))
+
+
+def one_experiment(store: Store, name: str) -> ExperimentDir:
+    """An experiment by its exact name."""
+    known = experiment_names(store)
+    if name not in known:
+        raise unknown(name, known, what=f'no experiment "{name}" in {store.root}')
+    return store.experiment(name)
+
+
+def choose(store: Store, pattern: str | None) -> list[Chosen]:
+    """All that a pattern names; without one, every experiment."""
+    names = experiment_names(store)
+    if pattern is None:
+        return [_whole(store, name) for name in names]
+    named = fnmatch.filter(names, pattern) if pattern not in names else [pattern]
+    if named:
+        return [_whole(store, name) for name in named]
+    head, slash, rest = pattern.partition("/")
+    within = fnmatch.filter(names, head) if slash else names
+    wanted = rest if slash and within else pattern
+    graphs = [load_graph(store.experiment(name)) for name in (within or names)]
+    found = [Chosen(graph.experiment, graph, nodes, whole=False) for graph in graphs if (nodes := match(graph, wanted))]
+    if not found:
+        raise _nothing(pattern, store=store, names=names, graphs=graphs)
+    return found
+
+
+def _whole(store: Store, name: str) -> Chosen:
+    graph = load_graph(store.experiment(name))
+    return Chosen(name, graph, graph.nodes, whole=True)
+
+
+def match(graph: Graph, pattern: str) -> tuple[Node, ...]:
+    """The nodes of one graph that a pattern names: exact names beat key prefixes beat globs."""
+    exact = tuple(node for node in graph.nodes if node.name == pattern) or tuple(
+        node for node in graph.nodes if node.stage == pattern
+    )
+    if exact:
+        return exact
+    prefix = KEY_PREFIX.fullmatch(pattern)
+    keyed = tuple(node for node in graph.nodes if prefix and node.key.startswith(prefix[1]))
+    return keyed or tuple(
+        node
+        for node in graph.nodes
+        if fnmatch.fnmatchcase(node.name, pattern) or fnmatch.fnmatchcase(node.stage, pattern)
+    )
+
+
+def choose_one(store: Store, pattern: str) -> tuple[Chosen, Node]:
+    """Exactly one stage, for verbs that show one; experiments that share a key count once."""
+    chosen = choose(store, pattern)
+    keys = {node.key for one in chosen for node in one.nodes}
+    if len(keys) > 1:
+        names = list(dict.fromkeys(node.name for one in chosen for node in one.nodes))
+        raise ConfigError(f'"{pattern}" names {len(keys)} stages', hint=f"give one of: {_listed(names)}")
+    return chosen[0], chosen[0].nodes[0]
+
+
+def _nothing(pattern: str, *, store: Store, names: Sequence[str], graphs: Iterable[Graph]) -> ConfigError:
+    stages = list(dict.fromkeys(node.stage for graph in graphs for node in graph.nodes))
+    points = list(dict.fromkeys(node.name for graph in graphs for node in graph.nodes))
+    name = pattern.rpartition("/")[2]
+    near = difflib.get_close_matches(name, points if ":" in name else [*names, *stages, *points], n=1)
+    did_you_mean = f'did you mean "{near[0]}"? ' if near else ""
+    known = ", ".join(dict.fromkeys([*names, *stages]))
+    return ConfigError(f'nothing is called "{pattern}" in {store.root}', hint=f"{did_you_mean}known: {known}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")

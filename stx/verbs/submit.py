@@ -1,0 +1,323 @@
+"""`stx submit`: plan, refuse, check, then drive the experiment here, in a detached process, or watch the coordinator
+that drives it already.
+
+Order: everything that can be refused is refused before anything is queued. An edited file under a known name needs a
+person's yes or --update. An unchanged one under a live lease is attached to: watching reads only, and leaving it
+stops nothing.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import stx
+from stx import plan as planning
+from stx.coordinator import inbox, lease, loop, snapshot
+from stx.coordinator.prepare import check_store
+from stx.coordinator.snapshot import Code
+from stx.coordinator.state import State
+from stx.coordinator.status import Observer
+from stx.errors import ConfigError, LeaseHeld, PlanError, StxError
+from stx.report.words import plural
+from stx.spec import Graph
+from stx.verbs import console, differences, live, plan
+from stx.verbs.launching import launcher_of
+from stx.verbs.plan import Planned
+
+CHECK_LIMIT_S = 300
+REPORT_LIMIT_S = 300
+START_LIMIT_S = 600
+WATCH_S = 0.5
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The flags of one submit."""
+
+    file: Path
+    sets: tuple[str, ...]
+    cluster: str | None
+    store: str | None
+    detach: bool | None
+    update: bool
+    accept_code: bool
+
+
+def run(wishes: Wishes) -> int:
+    """The verb; its exit code."""
+    planned = plan.prepare(wishes.file, sets=wishes.sets, cluster=wishes.cluster, store=wishes.store)
+    console.say(plan.show(planned, every=False, stream=sys.stderr))
+    launcher = launcher_of(planned.cluster)
+    plan.refuse_sizes(planned, launcher)
+    if _attachable(planned, update=wishes.update):
+        return watch(planned)
+    detach = planned.cluster.coordinator.where == "detached" if wishes.detach is None else wishes.detach
+    if not detach:
+        check_models(planned)
+    check_store(planned.store)
+    code = snapshot.snapshot(planned.store)
+    try:
+        return start_detached(wishes, planned, code=code) if detach else drive(wishes, planned, code=code)
+    except LeaseHeld:
+        # Two submits of one file at the same moment: the second watches the first.
+        return watch(planned)
+
+
+def _attachable(planned: Planned, *, update: bool) -> bool:
+    """Whether a live coordinator drives exactly this; asks about differences and makes a live one leave on a yes."""
+    experiment = planned.directory
+    changed = differences.between(planned.previous, planned.graph)
+    lives = _lives(planned)
+    if not changed:
+        return lives
+    console.say(differences.words(planned.experiment.name, changed))
+    if not update and not (console.interactive() and console.ask("submit the changed experiment?")):
+        raise ConfigError(
+            f'"{planned.experiment.name}" was submitted before with other content',
+            where=str(planned.file),
+            hint="--update accepts the difference (finished stages stay cached); or give the experiment another name",
+        )
+    if lives:
+        console.say("asking the running coordinator to leave; its jobs run on")
+        inbox.put(experiment, inbox.Command(verb="leave"))
+        _wait_until_free(planned)
+    return False
+
+
+def _lives(planned: Planned) -> bool:
+    holder = lease.holder(planned.directory)
+    if holder is None or holder.here:
+        return holder is not None
+    console.say(
+        f"{holder.host} holds the lease; watching whether it still renews it (up to {planned.cluster.lease_s:.0f} s)"
+    )
+    try:
+        lease.acquire(planned.directory, lease_s=planned.cluster.lease_s).release()
+    except LeaseHeld:
+        return True
+    return False
+
+
+def _wait_until_free(planned: Planned) -> None:
+    limit = time.monotonic() + 2 * planned.cluster.poll_s + planned.cluster.lease_s + 30
+    while lease.holder(planned.directory) is not None:
+        if time.monotonic() > limit:
+            raise LeaseHeld("the running coordinator did not leave", where=str(planned.directory.path))
+        time.sleep(0.1)
+
+
+def check_models(planned: Planned) -> None:
+    """Build every model that is still to be trained on the meta device, in a child, so that torch is not imported
+    here.
+    """
+    todo = {line.node.key for line in planned.lines if line.node.spec.kind == "train" and str(line.verb) != "cached"}
+    nodes = tuple(node for node in planned.graph.nodes if node.key in todo)
+    shapes = planning.shapes(Graph(planned.graph.experiment, nodes)) if nodes else []
+    if not shapes:
+        return
+    argv = [sys.executable, "-m", "stx.worker", "check"]
+    env = os.environ | {"PYTHONPATH": _path_with(Path(stx.__file__).parent.parent)}
+    done = subprocess.run(
+        argv, input=json.dumps(shapes), env=env, capture_output=True, text=True, timeout=CHECK_LIMIT_S, check=False
+    )
+    if done.returncode != 0:
+        words = (done.stderr.strip() or done.stdout.strip()).removeprefix("error: ")
+        raise PlanError(words or f"the model check ended with exit code {done.returncode}")
+
+
+def _path_with(folder: Path) -> str:
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+class Interrupts:
+    """Counts Ctrl-C: one asks all stages to save and yield, two leave at once. A closed terminal stops nothing: the
+    coordinator leaves, the jobs run on.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.hung_up = False
+
+    def __call__(self) -> int:
+        """How often so far."""
+        return self.count
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Handlers for the length of a block."""
+        handlers = {signal.SIGINT: self._more, signal.SIGTERM: self._more, signal.SIGHUP: self._leave}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _more(self, number: int, frame: Any) -> None:
+        self.count += 1
+
+    def _leave(self, number: int, frame: Any) -> None:
+        self.hung_up = True
+
+
+STOPPING = "stopping: every live stage saves and yields (Ctrl-C again: leave, and let the jobs run on)"
+
+
+def drive(wishes: Wishes, planned: Planned, *, code: Code) -> int:
+    """Be the coordinator until everything rests, then write the report."""
+    interrupts = Interrupts()
+    loop.prepare(planned.store, planned.graph, planned.experiment.text)
+    with interrupts.installed(), live.shown(planned.store) as display:
+        told = left = False
+
+        def tick(state: State) -> None:
+            nonlocal told, left
+            if interrupts.hung_up and not left:
+                leave_silently(planned)
+            left = left or interrupts.hung_up or state.leaving
+            if interrupts.count and not told:
+                told = True
+                display.say(STOPPING)
+            display.tick(state)
+
+        result = loop.drive(
+            planned.store,
+            planned.graph,
+            planned.cluster,
+            launcher_of(planned.cluster),
+            code=code,
+            python=sys.executable,
+            on_tick=tick,
+            stop=interrupts,
+            accept_code=wishes.accept_code,
+        )
+    if left:
+        console.say(f"asked to leave {planned.experiment.name}; its jobs run on")
+        return result
+    return conclude(planned, result, code=code, command=_again(wishes))
+
+
+def leave_silently(planned: Planned) -> None:
+    """Nobody reads what is printed any more, and writing to a closed terminal is an error."""
+    sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - lives as long as the process
+    inbox.put(planned.directory, inbox.Command(verb="leave"))
+
+
+def _again(wishes: Wishes) -> str:
+    return " ".join(["stx submit", str(wishes.file), *(f"--set {one}" for one in wishes.sets)])
+
+
+def conclude(planned: Planned, result: int, *, code: Code, command: str) -> int:
+    """The last words: what failed, the report, and what to do next."""
+    name = planned.experiment.name
+    if result == 130:
+        console.say("interrupted; what was finished or saved is kept")
+        console.next_commands(f"{command}   (goes on where it stopped)", f"stx status {name}")
+        return result
+    say_failures(planned)
+    write_report(planned, code=code)
+    if result == 0:
+        console.say(f"{name}: all {plural(len(planned.graph.nodes), 'stage')} done")
+        console.next_commands(f"stx status {name}", f"stx report {name}")
+    return result
+
+
+def say_failures(planned: Planned) -> None:
+    """Every failed stage with its cause, the first of them with the end of its log."""
+    observer = Observer(planned.store, experiment=planned.directory, graph=planned.graph)
+    failed = [line for line in observer.look().lines if line.state in {"FAILED", "CANCELLED"}]
+    for line in failed[:20]:
+        console.say(console.styled(f"{line.state.lower()} {line.name}: {line.why}", "red", stream=sys.stderr))
+    if len(failed) > 20:
+        console.say(f"and {len(failed) - 20:,} more")
+    if failed:
+        console.next_commands(
+            f"stx logs {failed[0].name} --failed", f"stx retry {planned.experiment.name}/{failed[0].name}"
+        )
+
+
+def write_report(planned: Planned, *, code: Code) -> None:
+    """In a child with a time limit: a report that hangs or crashes costs no experiment."""
+    argv = [sys.executable, "-m", "stx.cli", "report", planned.experiment.name, "--store", str(planned.store.root)]
+    env = os.environ | {"PYTHONPATH": _path_with(code.path)}
+    try:
+        done = subprocess.run(argv, env=env, stdout=subprocess.PIPE, text=True, timeout=REPORT_LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        console.say(
+            f"the report was not done within {REPORT_LIMIT_S} s; write it with: stx report {planned.experiment.name}"
+        )
+        return
+    if done.returncode == 0:
+        console.out(done.stdout.strip())
+    else:
+        console.say(f"the report failed; again with: stx report {planned.experiment.name}")
+
+
+def watch(planned: Planned) -> int:
+    """Show what another coordinator does; read-only. Leaving it stops nothing."""
+    name = planned.experiment.name
+    observer = Observer(planned.store, experiment=planned.directory, graph=planned.graph)
+    console.say(f"{name} is being driven already; watching (Ctrl-C leaves the watch, nothing stops)")
+    look = observer.look()
+    try:
+        with live.shown(planned.store) as display:
+            while look.driver is not None:
+                display.tick(observer.state)
+                time.sleep(WATCH_S)
+                look = observer.look(keys=())
+    except KeyboardInterrupt:
+        console.say(f"left the watch; {name} goes on")
+        console.next_commands(f"stx status {name} --watch")
+        return 130
+    counts = observer.look().counts
+    console.say(f"{name}: " + ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items())))
+    console.next_commands(f"stx status {name}", f"stx report {name}")
+    return 0 if set(counts) <= {"DONE"} else 3
+
+
+def start_detached(wishes: Wishes, planned: Planned, *, code: Code) -> int:
+    """Start the same submit in a session of its own; return once it holds the lease, or with its error."""
+    log = planned.directory.log
+    log.parent.mkdir(parents=True, exist_ok=True)
+    argv = [sys.executable, "-m", "stx.cli", "submit", str(wishes.file.absolute()), "--foreground", "--update"]
+    argv += [part for one in wishes.sets for part in ("--set", one)]
+    argv += ["--store", str(planned.store.root)] + (["--accept-code"] if wishes.accept_code else [])
+    argv += ["--cluster", wishes.cluster] if wishes.cluster else []
+    env = os.environ | {"PYTHONPATH": _path_with(code.path)}
+    with log.open("ab") as stream:
+        start = stream.tell()
+        child = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=env, start_new_session=True
+        )
+    limit = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < limit:
+        holder = lease.holder(planned.directory)
+        if child.poll() is not None:
+            return _ended_at_once(child.returncode, log=log, start=start, name=planned.experiment.name)
+        if holder is not None and holder.pid == child.pid:
+            console.say(
+                f"detached: process {child.pid} on {socket.gethostname()} drives {planned.experiment.name}; log {log}"
+            )
+            console.next_commands(f"stx status {planned.experiment.name} --watch", f"{_again(wishes)}   (attaches)")
+            return 0
+        time.sleep(0.1)
+    raise StxError("the detached coordinator did not take the lease in time", where=str(log))
+
+
+def _ended_at_once(returncode: int, *, log: Path, start: int, name: str) -> int:
+    """It had nothing to do, or it refused: its words are ours."""
+    with log.open("rb") as stream:
+        stream.seek(start)
+        console.say(stream.read().decode(errors="replace").rstrip())
+    if returncode == 0:
+        console.next_commands(f"stx status {name}", f"stx report {name}")
+    return returncode if returncode >= 0 else 1

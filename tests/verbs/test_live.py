@@ -1,0 +1,83 @@
+"""The live table and its plain twin, drawn from real states."""
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from stx import records
+from stx.coordinator import transitions
+from stx.coordinator.events import Ended, Event, Facts, Live, Opened, Policy, Surveyed
+from stx.coordinator.state import State
+from stx.paths import Store
+from stx.spec import Graph, Input, Node, StageSpec
+from stx.verbs.live import LiveDisplay, PlainDisplay
+
+OPENED = Opened(0.0, "c", 1, Policy({}, (0.0,), 10, 10, 5.0), facts={})
+LIVE = Live(number=1, experiment="e", host="h", launcher="local:x", reachable=True, job_id="1")
+
+
+def sweep(size: int) -> Graph:
+    first = Node("first", "first", StageSpec("latents", 1, {}))
+    inputs = {"latents": Input("latents", first.key)}
+    runs = [Node(f"run:seed={s}", "run", StageSpec("train", 1, {"seed": s}, inputs), wants=(100,)) for s in range(size)]
+    return Graph("e", (first, *runs))
+
+
+def running(store: Store, graph: Graph, *, live: int) -> State:
+    events: list[Event] = [OPENED, Surveyed(0.0, graph.nodes[0].key, Facts(artifact=True))]
+    for node in graph.nodes[1 : 1 + live]:
+        folder = store.stage("train", node.key).attempt(1)
+        folder.path.mkdir(parents=True)
+        beat = {"images": 50, "total": 100, "images_per_s": 10.0, "loss": 0.5}
+        records.write(folder.heartbeat, {"counter": 1, "phase": "step", "time": time.time(), "numbers": beat})
+        events.append(Surveyed(0.0, node.key, Facts(last=1, live=LIVE)))
+    return transitions.replay(graph, events)
+
+
+def drawn(display: LiveDisplay, state: State) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=120).print(display._render(state))
+    return stream.getvalue()
+
+
+def test_a_thousand_stages_stay_one_screen(tmp_path: Path) -> None:
+    store, graph = Store(tmp_path), sweep(1000)
+    text = drawn(LiveDisplay(store), running(store, graph, live=60))
+    assert len(text.splitlines()) <= 26
+    assert "60 running" in text and "940 ready" in text and "1 done" in text
+    assert "more live stages" in text
+
+
+def test_row_shows_progress_rate_eta_and_loss(tmp_path: Path) -> None:
+    store, graph = Store(tmp_path), sweep(1)
+    (row,) = [
+        line for line in drawn(LiveDisplay(store), running(store, graph, live=1)).splitlines() if "run:seed=0" in line
+    ]
+    assert [word in row for word in ("50", "10", "5 s", "0.5", "step")] == [True] * 5
+
+
+def test_failure_is_one_line_under_the_table(tmp_path: Path) -> None:
+    store, graph = Store(tmp_path), sweep(1)
+    ended = Ended(1, "FAILED", "USER", "ValueError: no\nsecond line")
+    event = Surveyed(0.0, graph.nodes[1].key, Facts(last=1, ended=ended, spent={"USER": 1}))
+    state = transitions.replay(graph, [OPENED, event])
+    (line,) = [line for line in drawn(LiveDisplay(store), state).splitlines() if line.startswith("failed")]
+    assert "run:seed=0" in line and "no; second line" in line
+
+
+def test_plain_lines_say_each_change_once(tmp_path: Path, capsys: pytest.CaptureFixture[Any]) -> None:
+    store, graph = Store(tmp_path), sweep(2)
+    display = PlainDisplay(store)
+    first = running(store, graph, live=1)
+    display.tick(first)
+    display.tick(first)
+    second, _ = transitions.step(first, Surveyed(1.0, graph.nodes[1].key, Facts(parts=(100,), last=1)))
+    display.tick(second)
+    said = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert said[0].startswith("run:seed=0 RUNNING")
+    assert said[-1].startswith("run:seed=0 DONE")
+    assert len(said) == 3
