@@ -1,0 +1,209 @@
+"""The cluster file: where stages run and how large their jobs are. Nothing in it is hashed; everything has a default.
+
+`stages.default` holds for every kind, `stages.KIND` is merged over it. A kind has either `ranks` on one node or
+`layouts`, an ordered list of which the first is used; plan checks the batch against all of them, so that another one
+can be chosen later.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from jobs import slots
+from stx.config import schema
+from stx.config.load import read_document, value_at
+from stx.config.schema import Many, Positive, Problem, Section, choice, only, refusal, refusals
+from stx.config.yaml import dotted, flow
+from stx.errors import ConfigError
+
+BUILT_IN = Path(__file__).parent / "clusters"
+_TIME = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _seconds(value: Any) -> Any:
+    if isinstance(value, str):
+        match = _TIME.fullmatch(value)
+        if match is None:
+            raise refusal("is not a time", "for example 45s, 30m, 24h, 7d, or a number of seconds")
+        return float(match[1]) * _SECONDS[match[2]]
+    return value
+
+
+def _gpus(value: Any) -> Any:
+    if value == "auto":
+        return min(1, len(slots.gpus()))
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Gpus = Annotated[int, BeforeValidator(_gpus), Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Coordinator(Section):
+    """Where the coordinator lives."""
+
+    where: Annotated[str, choice("foreground", "detached", later=("job", "cron", "chain"))] = "foreground"
+
+
+class HangAfter(Section):
+    """Seconds without progress, by what the worker was doing, after which its own watchdog ends it."""
+
+    start: Seconds = 900.0
+    step: Seconds = 600.0
+    save: Seconds = 900.0
+    other: Seconds = 1800.0
+
+
+class Retries(Section):
+    """How many attempts each cause may cost a stage."""
+
+    lost: Count = 5
+    node: Count = 5
+    oom: Count = 1
+    hang: Count = 2
+    nan: Count = 0
+    setup: Count = 2
+    no_space: Count = 10
+
+
+class Checkpoint(Section):
+    """How often a stage saves, and how many checkpoints it keeps."""
+
+    every_s: Seconds = 600.0
+    keep: Positive = 2
+
+
+class Limits(Section):
+    """How many jobs of ours may wait in the queue, and how many may run."""
+
+    queued: Positive = 100
+    running: Positive = 50
+
+
+class Layout(Section):
+    """One way to spread a run: W = nodes x ranks_per_node. Without micro_batch a rank takes its share in one go."""
+
+    nodes: Positive = 1
+    ranks_per_node: Positive = 1
+    cpus_per_rank: Positive | None = None
+    gpus_per_rank: Gpus | None = None
+    micro_batch: Positive | None = None
+
+    @property
+    def ranks(self) -> int:
+        """World size."""
+        return self.nodes * self.ranks_per_node
+
+
+class StageResources(Section):
+    """What a job of one kind asks for. `flops_per_s` is what one rank achieves, for the hours of the bill."""
+
+    ranks: Positive = 1
+    layouts: Annotated[Many[Layout], Field(min_length=1)] | None = None
+    cpus_per_rank: Positive = 1
+    gpus_per_rank: Gpus = 0
+    mem_gb: float = Field(default=4.0, gt=0)
+    time: Seconds = 3600.0
+    zero_stage: Annotated[int, only(1)] = 1
+    compile: Annotated[bool, only(valid=False)] = False
+    noise_on: Annotated[str, choice("loader", "device")] = "loader"
+    flops_per_s: float | None = Field(default=None, gt=0)
+
+
+def _merged_stages(value: Any) -> Any:
+    """Validate each kind's mapping merged over the defaults; an error is reported once, where the value stands."""
+    default = value.get("default", {}) if isinstance(value, Mapping) else None
+    if not isinstance(default, Mapping):
+        return value
+    found: list[Problem] = []
+    merged: dict[str, StageResources] = {}
+    for kind, own in {"default": default, **value}.items():
+        if not isinstance(own, Mapping):
+            found.append(Problem((kind,), "must be a mapping"))
+            continue
+        checked = schema.validate(StageResources, _over(default, own))
+        if isinstance(checked, StageResources):
+            merged[kind] = checked
+        else:
+            found += [
+                Problem((kind, *p.path), p.what, p.hint) for p in checked if kind == "default" or p.path[0] in own
+            ]
+        if "ranks" in own and "layouts" in own:
+            found.append(Problem((kind, "ranks"), "ranks has no effect beside layouts", "remove one of the two"))
+    if found:
+        raise refusals(found)
+    return merged
+
+
+def _over(default: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    hidden = {"ranks": "layouts", "layouts": "ranks"}
+    return {key: value for key, value in default.items() if hidden.get(key) not in own} | dict(own)
+
+
+class Cluster(Section):
+    """A cluster file, with `name` = the built-in's or the file's."""
+
+    name: str = "local"
+    launcher: Annotated[str, choice("local", later=("slurm", "ray"))] = "local"
+    store: str | None = None
+    coordinator: Coordinator = Coordinator()
+    poll_s: Seconds = 30.0
+    lease_s: Seconds = 60.0
+    stop_lead_s: Seconds = 90.0
+    hang_after_s: HangAfter = HangAfter()
+    retries: Retries = Retries()
+    backoff_s: Annotated[Many[Annotated[float, Field(ge=0)]], Field(min_length=1)] = (0.0, 60.0, 300.0, 1800.0)
+    checkpoint: Checkpoint = Checkpoint()
+    limits: Limits = Limits()
+    stages: Annotated[dict[str, StageResources], BeforeValidator(_merged_stages)] = Field(
+        default_factory=lambda: {"default": StageResources()}
+    )
+
+    def resources(self, kind: str) -> StageResources:
+        """What a job of `kind` asks for."""
+        return self.stages.get(kind) or self.stages["default"]
+
+    def dump(self) -> dict[str, Any]:
+        """Its JSON; parse with Cluster.model_validate."""
+        record: dict[str, Any] = self.model_dump(mode="json")
+        for stage in record["stages"].values():
+            del stage["layouts" if stage["layouts"] is None else "ranks"]
+        return record
+
+
+def load_cluster(name_or_path: str | Path | None = None) -> Cluster:
+    """A built-in by name or a file by path; None means $STX_CLUSTER, else `local`."""
+    wanted = str(name_or_path or os.environ.get("STX_CLUSTER") or "local")
+    path = Path(wanted)
+    if re.fullmatch(r"[a-z][a-z0-9_-]*", wanted) and not path.is_file():
+        path = BUILT_IN / f"{wanted}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(file.stem for file in BUILT_IN.glob("*.yaml")))
+            raise ConfigError(
+                f'no built-in cluster "{wanted}"', hint=f"known: {known}; or give the path of a cluster file"
+            )
+    return _parse(path, file=wanted if path.parent != BUILT_IN else f"cluster {wanted}")
+
+
+def _parse(path: Path, *, file: str) -> Cluster:
+    _, document = read_document(path)
+    mapping = {} if document.value is None else document.value
+    if not isinstance(mapping, Mapping):
+        raise ConfigError("a cluster file is a mapping", where=file)
+    cluster = schema.validate(Cluster, {"name": path.stem, **mapping})
+    if isinstance(cluster, Cluster):
+        return cluster
+    raise schema.OptionsError([_error(problem, document=document, file=file) for problem in cluster])
+
+
+def _error(problem: Problem, *, document: Any, file: str) -> ConfigError:
+    path, value = problem.path, value_at(document.value, problem.path)
+    line = next((document.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in document.lines), 1)
+    equals = "" if isinstance(value, Mapping) else f" = {flow(value)}"
+    return ConfigError(problem.what, where=f"{file}:{line}: {dotted(path)}{equals}", hint=problem.hint)

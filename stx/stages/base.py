@@ -1,0 +1,177 @@
+"""What a stage kind is on the control side, and what all kinds share.
+
+A kind is one file, stx/stages/NAME.py (its computation is stx/worker/NAME.py), with
+    RECIPE, Options             the version of its computation; its options
+    check(options, inputs)      what arithmetic can refuse
+    cost(options, inputs, wants)
+    layout(node, cluster), job(node, ...)
+and, where it differs from `Kind`'s defaults,
+    derived(inputs)             inputs that follow from the named ones
+    results(options, inputs)    which result of a growing input is consumed (images seen); the others are consumed whole
+    wants(options, inputs)      images-seen counts, of growing kinds
+    facts(options, inputs)      what is known at plan time and the worker needs; goes into `where`
+"""
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.spec import JobSpec, Resources
+from stx import named
+from stx.config.cluster import Cluster, Layout, StageResources
+from stx.config.schema import Problem, StageOptions
+from stx.errors import PlanError
+from stx.sizes import LatentShape, SitShape
+from stx.spec import Cost, Node
+
+PACKAGE = "stx.stages"
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """A planned stage as its consumers see it. `wants` are its images-seen counts, ascending."""
+
+    name: str
+    kind: str
+    key: str
+    options: Any
+    inputs: Mapping[str, "Bound"]
+    wants: tuple[int, ...]
+
+
+Inputs = Mapping[str, Bound]
+
+
+def no_derived(inputs: Inputs) -> Inputs:
+    """Nothing follows from the named inputs."""
+    return {}
+
+
+def no_results(options: StageOptions, inputs: Inputs) -> Mapping[str, int]:
+    """Inputs are consumed whole."""
+    return {}
+
+
+def no_wants(options: StageOptions, inputs: Inputs) -> tuple[int, ...]:
+    """The kind does not grow."""
+    return ()
+
+
+def no_facts(options: StageOptions, inputs: Inputs) -> Mapping[str, Any]:
+    """The options say all."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A stage kind's functions, with the defaults filled in."""
+
+    name: str
+    recipe: int
+    options: type[StageOptions]
+    check: Callable[[Any, Inputs], list[Problem]]
+    cost: Callable[[Any, Inputs, tuple[int, ...]], Cost]
+    layout: Callable[[Node, Cluster], dict[str, Any]]
+    derived: Callable[[Inputs], Inputs]
+    results: Callable[[Any, Inputs], Mapping[str, int]]
+    wants: Callable[[Any, Inputs], tuple[int, ...]]
+    facts: Callable[[Any, Inputs], Mapping[str, Any]]
+
+
+@functools.cache
+def kind_named(name: str) -> Kind:
+    """The kind in stx/stages/NAME.py; an unknown name is a ConfigError with the known ones."""
+    module = named.load(PACKAGE, name)
+    return Kind(
+        name=name,
+        recipe=module.RECIPE,
+        options=module.Options,
+        check=module.check,
+        cost=module.cost,
+        layout=module.layout,
+        derived=getattr(module, "derived", no_derived),
+        results=getattr(module, "results", no_results),
+        wants=getattr(module, "wants", no_wants),
+        facts=getattr(module, "facts", no_facts),
+    )
+
+
+def layout(node: Node, cluster: Cluster) -> dict[str, Any]:
+    """One rank; what a kind without a layout of its own asks for. PlanError if the cluster file gives it more."""
+    return layout_of(first_layout(node.spec.kind, cluster), cluster.resources(node.spec.kind))
+
+
+def host_layout(node: Node, cluster: Cluster) -> dict[str, Any]:
+    """The same for kinds that compute on the CPU only."""
+    return layout(node, cluster) | {"gpus_per_rank": 0}
+
+
+def first_layout(kind: str, cluster: Cluster) -> Layout:
+    """The layout of a kind that runs on one rank."""
+    resources = cluster.resources(kind)
+    layouts = layouts_of(resources)
+    if layouts[0].ranks != 1:
+        raise PlanError(
+            f"{kind} stages run on one rank in this version",
+            where=f"cluster {cluster.name}: stages.{kind}: {layouts[0].ranks} ranks",
+            hint="only train stages may have more; give theirs under stages.train",
+        )
+    return layouts[0]
+
+
+def layouts_of(resources: StageResources) -> tuple[Layout, ...]:
+    """The layouts of a kind, the first being the one that is used."""
+    return resources.layouts or (Layout(ranks_per_node=resources.ranks),)
+
+
+def layout_of(chosen: Layout, resources: StageResources) -> dict[str, Any]:
+    """The JSON that an attempt records and its job is made from."""
+    cpus, gpus = chosen.cpus_per_rank, chosen.gpus_per_rank
+    return {
+        "nodes": chosen.nodes,
+        "ranks_per_node": chosen.ranks_per_node,
+        "ranks": chosen.ranks,
+        "cpus_per_rank": resources.cpus_per_rank if cpus is None else cpus,
+        "gpus_per_rank": resources.gpus_per_rank if gpus is None else gpus,
+        "noise_on": resources.noise_on,
+    }
+
+
+def job(node: Node, *, cluster: Cluster, tag: str, attempt_dir: Path, python: str, code: Path) -> JobSpec:
+    """The job of one attempt: `python -m stx.worker run <attempt dir>` on every rank, from the store's sources."""
+    resources = cluster.resources(node.spec.kind)
+    planned = kind_named(node.spec.kind).layout(node, cluster)
+    searched = [str(code), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return JobSpec(
+        tag=tag,
+        argv=(python, "-m", "stx.worker", "run", str(attempt_dir)),
+        attempt_dir=attempt_dir,
+        cwd=attempt_dir,
+        resources=Resources(
+            nodes=planned["nodes"],
+            ranks_per_node=planned["ranks_per_node"],
+            cpus_per_rank=planned["cpus_per_rank"],
+            gpus_per_rank=planned["gpus_per_rank"],
+            mem_gb=resources.mem_gb,
+            time_s=resources.time,
+        ),
+        env={"PYTHONPATH": os.pathsep.join(searched)},
+        stop_lead_s=cluster.stop_lead_s,
+    )
+
+
+def net_facts(shape: SitShape, latent: LatentShape, *, qk_norm: bool) -> dict[str, Any]:
+    """A SiT as JSON: what a worker needs to build it."""
+    sizes = {"in_channels": latent.channels, "input_size": latent.size, "num_classes": latent.num_classes}
+    return {**vars(shape), **sizes, "qk_norm": qk_norm}
+
+
+def check_shards(batch: int, shard: int, *, name: str = "shard", rows: int = 1) -> list[Problem]:
+    """Shards hold whole chunks: a chunk of `batch` rows is computed at once and never split."""
+    if shard * rows % batch == 0:
+        return []
+    held = f"{shard} x {rows} rows" if rows > 1 else f"{shard} rows"
+    return [Problem((name,), f"a shard of {held} does not hold whole chunks of batch = {batch} rows")]

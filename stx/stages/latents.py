@@ -1,0 +1,67 @@
+"""latents: the train images, encoded; WebDataset shards of moments (mean and standard deviation)."""
+
+from typing import Annotated
+
+from stx import sizes
+from stx.config.schema import Positive, Problem, StageOptions, choice, input_, science
+from stx.sizes import LatentShape
+from stx.spec import Cost
+from stx.stages import autoencoder, base, images
+from stx.stages.base import Bound, Inputs
+
+RECIPE = 1
+job = base.job
+layout = base.layout
+VALUE_BYTES = {"fp32": 4, "fp16": 2}
+
+
+class Options(StageOptions):
+    """Rows are encoded in chunks of `batch`; a shard holds `shard` rows, a whole number of chunks."""
+
+    images: str = input_("images")
+    autoencoder: str = input_("autoencoder")
+    dtype: Annotated[str, choice(*VALUE_BYTES)] = science("fp32")
+    batch: Positive = science(64)
+    shard: Positive = science(512)
+
+
+def latent_shape(latents: Bound) -> LatentShape:
+    """What a network on these latents sees."""
+    encoder, picture = latents.inputs["autoencoder"], latents.inputs["images"]
+    return _shape(encoder, picture)
+
+
+def num_samples(latents: Bound) -> int:
+    """Rows: one for each train image."""
+    return images.num_train(latents.inputs["images"])
+
+
+def check(options: Options, inputs: Inputs) -> list[Problem]:
+    """Shards hold whole chunks, and the autoencoder was made for images like these."""
+    found = base.check_shards(options.batch, options.shard)
+    seen, given = images.source_of(inputs["autoencoder"].inputs["images"]), images.source_of(inputs["images"])
+    factor, resolution = autoencoder.downsampling(inputs["autoencoder"]), inputs["images"].options.resolution
+    if seen.channels != given.channels:
+        what = f"the autoencoder was trained on {seen.channels} channels, these images have {given.channels}"
+        found.append(Problem(("autoencoder",), what))
+    if resolution % factor:
+        found.append(Problem(("autoencoder",), f"it divides the resolution by {factor}, the images have {resolution}"))
+    return found
+
+
+def cost(options: Options, inputs: Inputs, wants: tuple[int, ...]) -> Cost:
+    """Encoding every train image once."""
+    encoder, picture = inputs["autoencoder"], inputs["images"]
+    count, latent = images.num_train(picture), _shape(encoder, picture)
+    return Cost(
+        flops=count * autoencoder.encode_flops(encoder),
+        bytes=count * sizes.latent_bytes(latent, value_bytes=VALUE_BYTES[options.dtype]),
+    )
+
+
+def _shape(encoder: Bound, picture: Bound) -> LatentShape:
+    return LatentShape(
+        channels=encoder.options.latent_channels,
+        size=picture.options.resolution // autoencoder.downsampling(encoder),
+        num_classes=images.source_of(picture).num_classes,
+    )

@@ -1,0 +1,103 @@
+"""sample: images from the milestones of runs. One stage for each run (`runs` fans out), with one part a milestone."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, PlainValidator
+
+from stx import sizes
+from stx.config.schema import (
+    Many,
+    Positive,
+    Problem,
+    StageOptions,
+    Window,
+    choice,
+    fan_out,
+    goal,
+    group,
+    refusal,
+    science,
+)
+from stx.config.schema import (
+    Options as Group,
+)
+from stx.spec import Cost
+from stx.stages import autoencoder, base, freeze, images, latents
+from stx.stages.base import Inputs
+
+RECIPE = 1
+job = base.job
+layout = base.layout
+
+
+def _at(value: Any) -> str | tuple[int, ...]:
+    if value in ("all", "last"):
+        word: str = value
+        return word
+    if isinstance(value, list | tuple) and value and all(freeze.step_or_last(step) != "last" for step in value):
+        return tuple(sorted(set(value)))
+    raise refusal("must be all, last, or a list of milestones of the run (in steps)")
+
+
+class Sampler(Group):
+    """Guidance 1 is none; another one acts where t is inside `interval`."""
+
+    solver: Annotated[str, choice("euler", later=("heun", "sde"))] = science("euler")
+    steps: Positive = science(25)
+    guidance: float = science(1.0, ge=0)
+    interval: Window = science((0.0, 1.0))
+
+
+class Options(StageOptions):
+    """Rows are sampled and decoded in chunks of `batch`."""
+
+    runs: Many[str] = fan_out("train", singular="run")
+    at: Annotated[str | tuple[int, ...], PlainValidator(_at)] = goal("all")
+    num_samples: Annotated[int, Field(gt=0)] = science()
+    labels: Annotated[str, choice("balanced", later=("random",))] = science("balanced")
+    batch: Positive = science(100)
+    weights: Annotated[str, choice("ema", "raw")] = science("ema")
+    sampler: Sampler = group(Sampler)
+
+
+def derived(inputs: Inputs) -> Inputs:
+    """The latents (scale, classes) and the decoder are those of the run."""
+    below = inputs["run"].inputs["latents"]
+    return {"latents": below, "autoencoder": below.inputs["autoencoder"]}
+
+
+def check(options: Options, inputs: Inputs) -> list[Problem]:
+    """The milestones are the run's."""
+    run, batch = inputs["run"], inputs["run"].options.global_batch
+    if isinstance(options.at, str):
+        return []
+    foreign = [step for step in options.at if step * batch not in run.wants]
+    return [freeze.milestone_problem(("at",), step, run.wants, batch, run.name) for step in foreign]
+
+
+def wants(options: Options, inputs: Inputs) -> tuple[int, ...]:
+    """One part for each milestone, by the run's images seen."""
+    run = inputs["run"]
+    if options.at == "all":
+        return run.wants
+    if options.at == "last":
+        return run.wants[-1:]
+    return tuple(int(step) * run.options.global_batch for step in options.at)
+
+
+def facts(options: Options, inputs: Inputs) -> dict[str, Any]:
+    """The network that is sampled from."""
+    run = inputs["run"].options
+    return {"shape": base.net_facts(run.model, latents.latent_shape(inputs["latents"]), qk_norm=run.qk_norm)}
+
+
+def cost(options: Options, inputs: Inputs, wants: tuple[int, ...]) -> Cost:
+    """A pass for each solver step (two where guidance acts), and the decoder."""
+    latent, model, decoder = latents.latent_shape(inputs["latents"]), inputs["run"].options.model, inputs["autoencoder"]
+    low, high = options.sampler.interval
+    passes = options.sampler.steps * (1.0 if options.sampler.guidance == 1 else 1.0 + high - low)
+    one = passes * sizes.forward_flops(model, latent) + autoencoder.decode_flops(decoder)
+    picture = decoder.inputs["images"]
+    pixels = images.source_of(picture).channels * picture.options.resolution**2
+    rows = options.num_samples * len(wants)
+    return Cost(flops=rows * one, bytes=float(rows * pixels), flops_per_image=one)

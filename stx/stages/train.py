@@ -1,0 +1,225 @@
+"""train: a SiT on latents, with an alignment method; grows along its trajectory, one result a milestone.
+
+Steps and milestones are no part of the key: raising them resumes. Everything that changes the weights at a given
+images-seen count is. World size and micro-batch are the cluster file's; every layout of it must divide the batch.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import Field, PlainValidator
+
+from stx import sizes
+from stx.config.alignment import none
+from stx.config.alignment.base import (
+    AlignmentCost,
+    AlignmentOptions,
+    Student,
+    WindowedOptions,
+    module,
+    parse_alignment,
+)
+from stx.config.cluster import Cluster, Layout
+from stx.config.schema import (
+    Milestones,
+    Positive,
+    Problem,
+    StageOptions,
+    Two,
+    choice,
+    goal,
+    group,
+    input_,
+    refusal,
+    science,
+    where,
+)
+from stx.errors import PlanError
+from stx.sizes import LatentShape, SitShape, parse_model
+from stx.spec import Cost, Node
+from stx.stages import base, latents
+from stx.stages.base import Bound, Inputs
+
+RECIPE = 1
+job = base.job
+KEPT_CHECKPOINTS = 2
+
+
+def model_shape(value: Any) -> SitShape:
+    """A pydantic validator around sizes.parse_model."""
+    try:
+        return parse_model(value)
+    except ValueError as error:
+        raise refusal(str(error)) from error
+
+
+Model = Annotated[SitShape, PlainValidator(model_shape)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Options(StageOptions):
+    """`order_window` is how many shards are shuffled together; `milestones` are steps."""
+
+    latents: str = input_("latents")
+    model: Model = science()
+    global_batch: Positive = science()
+    precision: Annotated[str, choice("fp32", later=("bf16_autocast", "bf16_weights"))] = science()
+    lr: float = science(1e-4, gt=0)
+    betas: Two[Share] = science((0.9, 0.999))
+    weight_decay: float = science(0.0, ge=0)
+    grad_clip: float = science(1.0, gt=0)
+    ema_decay: Share = science(0.9999)
+    label_dropout: Share = science(0.1)
+    qk_norm: bool = science(False)
+    t_distribution: Annotated[str, choice("uniform", later=("lognormal", "stratified"))] = science("uniform")
+    order_window: Positive = science(16)
+    alignment: Annotated[AlignmentOptions, PlainValidator(parse_alignment)] = group(lambda: none.Options(method="none"))
+    steps: Positive = goal()
+    milestones: Milestones = goal(())
+    log_every: Positive = where(50)
+
+
+def check(options: Options, inputs: Inputs) -> list[Problem]:
+    """Milestones are within the run, patches divide the latent, blocks exist, and the cache was made for this run."""
+    found, latent = _check_goal(options), latents.latent_shape(inputs["latents"])
+    if latent.size % options.model.patch:
+        what = f"patches of {options.model.patch} do not divide latents of {latent.size}x{latent.size}"
+        found.append(Problem(("model",), what))
+    teacher = inputs.get("alignment.teacher")
+    if isinstance(options.alignment, WindowedOptions):
+        found += module(options.alignment.method).check(
+            options.alignment, student=_student(options, latent), teacher=_teacher_shape(inputs)
+        )
+    if teacher is not None:
+        found += _check_same_latents(inputs, teacher)
+    if "alignment.features" in inputs:
+        found += _check_cache(options, inputs)
+    return found
+
+
+def wants(options: Options, inputs: Inputs) -> tuple[int, ...]:
+    """Milestones and the end, in images seen."""
+    return tuple(step * options.global_batch for step in sorted({*options.milestones, options.steps}))
+
+
+def facts(options: Options, inputs: Inputs) -> dict[str, Any]:
+    """The networks, for the worker's check on the meta device, and what the bill needs."""
+    latent = latents.latent_shape(inputs["latents"])
+    found = {
+        "shape": base.net_facts(options.model, latent, qk_norm=options.qk_norm),
+        "num_samples": latents.num_samples(inputs["latents"]),
+    }
+    teacher = inputs.get("alignment.teacher")
+    if teacher is not None:
+        shape, qk_norm = teacher_net(teacher)
+        found["teacher_shape"] = base.net_facts(shape, latent, qk_norm=qk_norm)
+        found["teacher_flops_per_image"] = alignment_cost(options, inputs).teacher_flops_per_image
+    return found
+
+
+def cost(options: Options, inputs: Inputs, wants: tuple[int, ...]) -> Cost:
+    """The backbone and the method, forward and backward, up to the last milestone."""
+    latent, method = latents.latent_shape(inputs["latents"]), alignment_cost(options, inputs)
+    one = sizes.train_flops(options.model, latent) + method.flops_per_image
+    parameters = sizes.sit_parameters(options.model, latent, qk_norm=options.qk_norm) + method.parameters
+    kept = sizes.training_bytes(parameters, checkpoints=KEPT_CHECKPOINTS, milestones=len(wants))
+    return Cost(flops=one * max(wants), bytes=kept, flops_per_image=one)
+
+
+def alignment_cost(options: Options, inputs: Inputs) -> AlignmentCost:
+    """What the method adds to one image."""
+    price: AlignmentCost = module(options.alignment.method).cost(
+        options.alignment,
+        student=_student(options, latents.latent_shape(inputs["latents"])),
+        teacher=_teacher_shape(inputs),
+        cached="alignment.features" in inputs,
+    )
+    return price
+
+
+def layout(node: Node, cluster: Cluster) -> dict[str, Any]:
+    """The first layout of the cluster file, with its share of the global batch."""
+    resources, batch = cluster.resources("train"), node.spec.science["global_batch"]
+    layouts = base.layouts_of(resources)
+    micro_batch, *_ = [divide(batch, option) for option in layouts]  # every layout, not only the first
+    return base.layout_of(layouts[0], resources) | {
+        "micro_batch": micro_batch,
+        "accumulation": batch // (layouts[0].ranks * micro_batch),
+        "zero_stage": resources.zero_stage,
+        "compile": resources.compile,
+    }
+
+
+def divide(global_batch: int, chosen: Layout) -> int:
+    """The micro-batch of a layout; PlanError if the batch is not divisible by W x micro_batch."""
+    micro_batch = chosen.micro_batch or max(1, global_batch // chosen.ranks)
+    if global_batch % (chosen.ranks * micro_batch) == 0:
+        return micro_batch
+    rows = f" x micro_batch {chosen.micro_batch}" if chosen.micro_batch else ""
+    raise PlanError(
+        f"not divisible by {chosen.nodes} nodes x {chosen.ranks_per_node} ranks{rows}, a layout of the cluster file",
+        hint="every layout under stages.train must divide the global batch, so that any of them may be used",
+    )
+
+
+def teacher_net(teacher: Bound) -> tuple[SitShape, bool]:
+    """Shape and qk_norm of a freeze stage's network."""
+    options = teacher.options if "run" not in teacher.inputs else teacher.inputs["run"].options
+    return options.model, options.qk_norm
+
+
+def latents_of(teacher: Bound) -> Bound | None:
+    """The latents that a teacher was trained on; None for a checkpoint of the user's own."""
+    run = teacher.inputs.get("run")
+    return None if run is None else run.inputs["latents"]
+
+
+def _student(options: Options, latent: LatentShape) -> Student:
+    return Student(
+        shape=options.model,
+        latent=latent,
+        global_batch=options.global_batch,
+        images=options.steps * options.global_batch,
+    )
+
+
+def _teacher_shape(inputs: Inputs) -> SitShape | None:
+    teacher = inputs.get("alignment.teacher")
+    return None if teacher is None else teacher_net(teacher)[0]
+
+
+def _check_goal(options: Options) -> list[Problem]:
+    late = [step for step in options.milestones if step > options.steps]
+    if not late:
+        return []
+    what = f"milestone {late[0]} is beyond the run's {options.steps} steps"
+    return [Problem(("milestones",), what, "raise steps (that resumes the run), or remove the milestone")]
+
+
+def _check_same_latents(inputs: Inputs, teacher: Bound) -> list[Problem]:
+    theirs = latents_of(teacher)
+    if theirs is None or theirs.key == inputs["latents"].key:
+        return []
+    what = f"the teacher {teacher.name} was trained on {theirs.name}, this run is on {inputs['latents'].name}"
+    return [Problem(("alignment", "teacher"), what, "teacher and student must see the same latents")]
+
+
+def _check_cache(options: Options, inputs: Inputs) -> list[Problem]:
+    cache, found = inputs["alignment.features"], []
+    assert isinstance(options.alignment, WindowedOptions), "only windowed methods have a cache"
+    theirs, mine = cache.options, options.alignment
+    for name in ("teacher", "latents"):
+        given = inputs["latents"] if name == "latents" else inputs["alignment.teacher"]
+        if cache.inputs[name].key != given.key:
+            what = f"the cache {cache.name} was made with {cache.inputs[name].name}, this run has {given.name}"
+            found.append(Problem(("alignment", "features"), what, f"both must have the same {name}"))
+    for name, value in (
+        ("window", mine.window),
+        ("teacher_block", getattr(mine, "teacher_block", None)),
+        ("t_distribution", options.t_distribution),
+    ):
+        if getattr(theirs, name) != value:
+            path = (name,) if name == "t_distribution" else ("alignment", name)
+            shown = list(getattr(theirs, name)) if name == "window" else getattr(theirs, name)
+            what = f"the cache {cache.name} was made with {name} = {shown}"
+            found.append(Problem(path, what, "they must be equal; or remove features (the teacher then runs online)"))
+    return found

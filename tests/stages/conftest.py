@@ -1,0 +1,81 @@
+# ruff: noqa: E501 - errors are tested by line, so a stage stays on one
+"""A small experiment of every kind but command, and ways to plan variations of it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from stx import plan
+from stx.config.cluster import Cluster
+from stx.config.load import load_experiment
+from stx.errors import ConfigError
+from stx.spec import Graph, Node
+
+SMALL = """\
+name: small
+defaults:
+  train: {model: SiT-Mu/2, global_batch: 8, precision: fp32, steps: 40, milestones: [20]}
+stages:
+  images: {kind: images, source: mnist5k, resolution: 32, held_out: 500}
+  vae: {kind: autoencoder, images: images}
+  latents: {kind: latents, images: images, autoencoder: vae}
+  judge: {kind: classifier, images: images}
+  vanilla: {kind: train, latents: latents, sweep: {seed: [0, 1]}}
+  phase1: {kind: train, latents: latents, seed: 100, alignment: {method: velocity_head, head_block: 1}}
+  teacher: {kind: freeze, run: phase1}
+  features: {kind: features, teacher: teacher, latents: latents, teacher_block: 2}
+  phase2:
+    kind: train
+    latents: latents
+    alignment: {method: guided_teacher, teacher: teacher, features: features, student_block: 1, teacher_block: 2, guidance: 5}
+    sweep: [{seed: 0}, {alignment.guidance: 30, seed: 0}]
+  samples: {kind: sample, runs: [vanilla, phase1, phase2], num_samples: 20}
+  scores: {kind: evaluate, samples: samples, against: images, extractor: {classifier: judge}, metrics: [frechet_distance]}
+"""
+
+
+class Planned:
+    """A graph, with its nodes by name."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes = {node.name: node for node in graph.nodes}
+
+    def __getitem__(self, name: str) -> Node:
+        return self.nodes[name]
+
+
+@pytest.fixture
+def small() -> str:
+    return SMALL
+
+
+@pytest.fixture
+def expand(tmp_path: Path) -> Callable[..., Planned]:
+    """Plan a text: `swaps` are replaced in it, each once."""
+
+    def expand(
+        text: str = SMALL, *swaps: tuple[str, str], sets: Sequence[str] = (), cluster: Cluster | None = None
+    ) -> Planned:
+        for old, new in swaps:
+            assert old in text, old
+            text = text.replace(old, new, 1)
+        path = tmp_path / "e.yaml"
+        path.write_text(text)
+        return Planned(plan.expand(load_experiment(path, sets=sets), cluster or Cluster()))
+
+    return expand
+
+
+@pytest.fixture
+def refused(expand: Callable[..., Planned]) -> Callable[..., str]:
+    """The error of a plan, without the folder of its file."""
+
+    def refused(text: str = SMALL, *swaps: tuple[str, str], **options: object) -> str:
+        with pytest.raises(ConfigError) as caught:
+            expand(text, *swaps, **options)
+        assert caught.value.exit_code == 2
+        return "\n".join(line.split("/e.yaml", 1)[-1] for line in str(caught.value).splitlines())
+
+    return refused

@@ -1,0 +1,254 @@
+# ruff: noqa: E501 - tables of bad input, one case a line
+"""What each kind refuses and derives; keys and names are in tests/plan."""
+
+from pathlib import Path
+
+import pytest
+
+from stx import sizes
+from stx.config.cluster import Cluster
+from stx.errors import PlanError
+from stx.sizes import LatentShape, parse_model
+from stx.stages import base, command, train
+
+LATENT = LatentShape(channels=4, size=8, num_classes=10)
+MU = parse_model("SiT-Mu/2")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "words"),
+    [
+        ("resolution: 32", "resolution: 31", ":5: stages.images.resolution = 31", "valid: 28, 30, 32"),
+        ("resolution: 32", "resolution: 26", ":5: stages.images.resolution = 26", "padded equally"),
+        ("held_out: 500", "held_out: 505", ":5: stages.images.held_out = 505", "a multiple of 10 below 5000"),
+        ("held_out: 500", "held_out: 5000", ":5: stages.images.held_out = 5000", "below 5000"),
+        ("{kind: autoencoder, images: images}", "{kind: autoencoder, images: images, channels: [8, 8, 8, 8, 8, 8, 8]}", ":6: stages.vae.channels", "divide the resolution by 64"),
+        ("autoencoder: vae}", "autoencoder: vae, shard: 100}", ":7: stages.latents.shard = 100", "whole chunks of batch = 64"),
+        ("judge: {kind: classifier, images: images}", "judge: {kind: classifier, images: images, channels: [1, 1, 1, 1, 1, 1, 1]}", ":8: stages.judge.channels", "to nothing"),
+        ("SiT-Mu/2", "SiT-Mu/3", ":3: defaults.train.model = SiT-Mu/3", "patch 3 is not one of 1, 2, 4, 8"),
+        ("precision: fp32", "precision: bf16_autocast", ":3: defaults.train.precision = bf16_autocast", "not built yet in this version\n  valid: fp32"),
+        ("precision: fp32, ", "", "stages.vanilla.precision", '"precision" is required'),
+        ("milestones: [20]", "milestones: [30, 20]", ":3: defaults.train.milestones = [30, 20]", "ascending"),
+        ("milestones: [20]", "milestones: [60]", ":3: defaults.train.milestones = [60]", "beyond the run's 40 steps"),
+        ("milestones: [20]", "milestones: [0]", ":3: defaults.train.milestones[0] = 0", "above 0"),
+        ("steps: 40", "steps: 0", ":3: defaults.train.steps = 0", "above 0"),
+        ("steps: 40", "t_distribution: lognormal, steps: 40", "t_distribution = lognormal", "not built yet"),
+        ("head_block: 1", "head_block: 3", ":10: stages.phase1.alignment.head_block = 3", "has 2 blocks, so head_block must be in 1..2"),
+        ("head_block: 1", "head_block: 0", ":10: stages.phase1.alignment.head_block = 0", "above 0"),
+        ("head_block: 1", "head_block: 1, window: [0.7, 0.4]", "stages.phase1.alignment.window = [0.7, 0.4]", "low < high"),
+        ("head_block: 1", "head_block: 1, guidance: 3", "stages.phase1.alignment.guidance = 3", "no such option"),
+        ("{method: velocity_head, head_block: 1}", "{head_block: 1}", "stages.phase1.alignment.method", "known: guided_teacher, none, velocity_head"),
+        ("{method: velocity_head, head_block: 1}", "3", "stages.phase1.alignment = 3", "a mapping with a method"),
+        ("student_block: 1", "student_block: 9", ":16: stages.phase2.alignment.student_block = 9", "1..2"),
+        ("teacher_block: 2, guidance", "teacher_block: 9, guidance", ":16: stages.phase2.alignment.teacher_block = 9", "the teacher SiT-Mu/2 has 2 blocks"),
+        ("teacher_block: 2, guidance", "teacher_block: 1, guidance", ":16: stages.phase2.alignment.teacher_block = 1", "the cache features was made with teacher_block = 2"),
+        ("guidance: 5}", "guidance: 5, window: [0.4, 0.8]}", ":16: stages.phase2.alignment.window = [0.4, 0.8]", "was made with window = [0.4, 0.7]"),
+        ("guidance: 5}", "guidance: 5, window_reduction: released}", "window_reduction = released", "remove features"),
+        ("guidance: 5}", "guidance: -1}", "guidance = -1", "at least 0"),
+        ("  phase2:\n    kind: train\n", "  phase2:\n    kind: train\n    model: SiT-Ti/2\n", ":17: stages.phase2.alignment.teacher = teacher", "has width 32"),
+        ("  phase2:\n    kind: train\n", "  phase2:\n    kind: train\n    model: {depth: 2, width: 32, heads: 2, patch: 4}\n", "alignment.teacher = teacher", "has patch 2"),
+        ("teacher_block: 2}", "teacher_block: 7}", ":12: stages.features.teacher_block = 7", "1..2"),
+        ("teacher_block: 2}", "teacher_block: 2, draws: 3, shard: 10}", ":12: stages.features.shard = 10", "10 x 3 rows"),
+        ("run: phase1}", "run: phase1, at: 30}", ":11: stages.teacher.at = 30", "its milestones and its end: 20, 40"),
+        ("run: phase1}", "run: phase1, at: first}", ":11: stages.teacher.at = first", "must be last, or a milestone"),
+        ("run: phase1}", "run: phase1, version: a}", ":11: stages.teacher.version = a", "frozen from phase1"),
+        ("{kind: freeze, run: phase1}", "{kind: freeze}", ":11: stages.teacher", "from a run or from a checkpoint"),
+        ("{kind: freeze, run: phase1}", "{kind: freeze, checkpoint: a.pt}", ":11: stages.teacher", "a checkpoint file needs version"),
+        ("num_samples: 20", "num_samples: 20, at: [30]", ":18: stages.samples.at = [30]", "step 30 is no milestone of vanilla"),
+        ("num_samples: 20", "num_samples: 20, at: some", ":18: stages.samples.at = some", "all, last, or a list"),
+        ("num_samples: 20", "num_samples: 20, sampler: {solver: heun}", ":18: stages.samples.sampler.solver = heun", "valid: euler"),
+        ("num_samples: 20", "num_samples: 20, labels: random", ":18: stages.samples.labels = random", "valid: balanced"),
+        ("num_samples: 20", "batch: 3", ":18: stages.samples.num_samples", "is required"),
+        ("[frechet_distance]", "[frechet_distance, frechet_distance]", ":19: stages.scores.metrics", "named twice"),
+        ("[frechet_distance]", "[]", ":19: stages.scores.metrics", "at least 1"),
+        ("extractor: {classifier: judge}", "extractor: {clasifier: judge}", ":19: stages.scores.extractor.clasifier", 'did you mean "classifier"'),
+        ("extractor: {classifier: judge}, ", "", ":19: stages.scores.extractor", "is required"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_refused_at_its_place(refused, small, old, new, place, words):
+    message = refused(small, (old, new))
+    assert place in message
+    assert words in message
+
+
+def test_a_cache_of_other_latents_or_another_teacher_is_refused(refused, small):
+    other = "  other: {kind: latents, images: images, autoencoder: vae, seed: 9}\n  features:"
+    message = refused(
+        small, ("  features:", other), ("teacher: teacher, latents: latents,", "teacher: teacher, latents: other,")
+    )
+    assert "the teacher teacher was trained on latents, not on other" in message
+    later = "  later: {kind: freeze, run: phase1, weights: ema}\n  features:"
+    message = refused(
+        small,
+        ("  features:", later),
+        ("features: {kind: features, teacher: teacher", "features: {kind: features, teacher: later"),
+    )
+    assert "the cache features was made with later, this run has teacher" in message
+
+
+def test_an_external_teacher_takes_its_shape_from_its_options(expand, small):
+    planned = expand(small, ("run: phase1", "checkpoint: sit.pt, version: v1, model: SiT-Mu/2"))
+    assert planned["teacher"].spec.inputs == {}
+    assert planned["teacher"].spec.science["model"] == {"depth": 2, "width": 32, "heads": 2, "patch": 2}
+    assert Path(planned["teacher"].where["checkpoint"]).is_absolute()
+    assert planned["features"].where["shape"]["num_classes"] == 10
+
+
+def test_the_worker_is_told_the_networks(expand):
+    planned = expand()
+    net = {
+        "depth": 2,
+        "width": 32,
+        "heads": 2,
+        "patch": 2,
+        "in_channels": 4,
+        "input_size": 8,
+        "num_classes": 10,
+        "qk_norm": False,
+    }
+    for name in ("vanilla:seed=0", "teacher", "features", "samples:phase1"):
+        assert planned[name].where["shape"] == net
+    assert planned["phase2:guidance=5,seed=0"].where["teacher_shape"] == net
+
+
+@pytest.mark.parametrize(
+    ("layout", "fits"),
+    [
+        ({}, True),
+        ({"ranks_per_node": 8}, True),
+        ({"nodes": 2, "ranks_per_node": 2, "micro_batch": 2}, True),
+        ({"ranks_per_node": 3}, False),
+        ({"ranks_per_node": 2, "micro_batch": 3}, False),
+        ({"ranks_per_node": 16}, False),
+        ({"micro_batch": 16}, False),
+    ],
+)
+def test_every_layout_must_divide_the_global_batch(expand, refused, layout, fits):
+    cluster = Cluster.model_validate({"name": "big", "stages": {"train": {"layouts": [{}, layout]}}})
+    if fits:
+        expand(cluster=cluster)
+    else:
+        message = refused(cluster=cluster)
+        assert message.startswith(":3: defaults.train.global_batch = 8\n  not divisible by")
+        assert "(big)" in message
+
+
+def test_the_first_layout_is_used(expand):
+    resources = {
+        "layouts": [{"ranks_per_node": 2, "micro_batch": 2, "gpus_per_rank": 1}, {}],
+        "mem_gb": 3,
+        "time": "2h",
+        "noise_on": "device",
+    }
+    cluster = Cluster.model_validate({"stages": {"train": resources}, "stop_lead_s": 7})
+    node = expand(cluster=cluster)["phase1"]
+    assert train.layout(node, cluster) == {
+        "nodes": 1,
+        "ranks_per_node": 2,
+        "ranks": 2,
+        "cpus_per_rank": 1,
+        "gpus_per_rank": 1,
+        "noise_on": "device",
+        "micro_batch": 2,
+        "accumulation": 2,
+        "zero_stage": 1,
+        "compile": False,
+    }
+    job = train.job(node, cluster=cluster, tag="t", attempt_dir=Path("/s/a/001"), python="py", code=Path("/s/code"))
+    assert job.argv == ("py", "-m", "stx.worker", "run", "/s/a/001")
+    assert (job.resources.ranks, job.resources.gpus_per_rank, job.resources.mem_gb, job.resources.time_s) == (
+        2,
+        1,
+        3,
+        7200,
+    )
+    assert job.env["PYTHONPATH"].split(":")[0] == "/s/code"
+    assert job.stop_lead_s == 7
+
+
+def test_kinds_that_compute_on_one_rank_say_so(expand, refused):
+    cluster = Cluster.model_validate({"stages": {"default": {"ranks": 2}, "train": {"ranks": 2}}})
+    assert "images stages run on one rank in this version" in refused(cluster=cluster)
+    auto = Cluster.model_validate({"stages": {"default": {"gpus_per_rank": 1}}})
+    planned = expand(cluster=auto)
+    assert [
+        base.kind_named(kind).layout(planned[name], auto)["gpus_per_rank"]
+        for kind, name in (("images", "images"), ("latents", "latents"))
+    ] == [0, 1]
+
+
+def test_a_command_sees_the_last_result_of_a_growing_input(expand, small):
+    planned = expand(small + "  own: {kind: command, argv: [a], inputs: {run: phase1, pictures: images}}\n")
+    assert planned["own"].spec.inputs["inputs.run"].images == 320
+    assert planned["own"].spec.inputs["inputs.pictures"].images is None
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ("{A: images}", "is not a name"),
+        ("{a: 3}", "a stage's name, or {path, version}"),
+        ("{a: {path: x}}", '"version" is required'),
+        ("{a: {path: x, version: v, sha: y}}", "no such option here"),
+        ("[images]", "must be a mapping"),
+        ("{a: imges}", 'did you mean "images"'),
+    ],
+)
+def test_inputs_of_a_command_are_checked(refused, small, inputs, words):
+    assert words in refused(small + f"  own: {{kind: command, argv: [a], inputs: {inputs}}}\n")
+
+
+def test_a_command_needs_an_argv_of_words(refused, small):
+    assert "at least 1" in refused(small + "  own: {kind: command, argv: []}\n")
+    assert "must be a list" in refused(small + "  own: {kind: command, argv: ls -l}\n")
+    assert "must be text" in refused(small + "  own: {kind: command, argv: [sleep, 3]}\n")
+    assert command.RECIPE >= 1
+
+
+def test_the_online_teacher_costs_its_share_of_rows_and_a_cached_one_nothing(expand, small):
+    projector = 3 * 0.3 * sizes.projector_flops(32, 2048, 32, tokens=16)
+    teacher = 0.3 * sizes.teacher_flops(MU, LATENT, block=2)
+    plain = sizes.train_flops(MU, LATENT)
+    assert expand()["vanilla:seed=0"].cost.flops_per_image == pytest.approx(plain)
+    assert expand()["phase2:guidance=5,seed=0"].cost.flops_per_image == pytest.approx(plain + projector)
+    online = expand(small, ("features: features, ", ""))["phase2:guidance=5,seed=0"]
+    assert online.cost.flops_per_image == pytest.approx(plain + projector + teacher)
+    assert online.where["teacher_flops_per_image"] == pytest.approx(teacher)
+    assert online.cost.flops == pytest.approx(320 * online.cost.flops_per_image)
+
+
+@pytest.mark.parametrize(
+    ("option", "share"),
+    [
+        ("weight: 0", 0),
+        ("stop_step: 10", 0.3 / 4),
+        ("stop_step: 100", 0.3),
+        ("window: [0, 1]", 1),
+        ("window_reduction: released", 1),
+    ],
+)
+def test_the_aligned_share_follows_window_weight_and_stop(expand, small, option, share):
+    node = expand(small, ("features: features, ", ""), ("guidance: 5}", f"guidance: 5, {option}}}"))[
+        "phase2:guidance=5,seed=0"
+    ]
+    expected = share * sizes.teacher_flops(MU, LATENT, block=2)
+    assert node.where["teacher_flops_per_image"] == pytest.approx(expected)
+
+
+def test_the_cache_is_billed_by_rows(expand):
+    node = expand()["features"]
+    assert node.cost.flops == pytest.approx(4500 * 4 * sizes.teacher_flops(MU, LATENT, block=2))
+    assert node.cost.bytes == 4500 * 4 * 2 * 16 * 32 * 2
+
+
+def test_guidance_in_an_interval_doubles_the_passes_inside_it(expand, small):
+    plain = expand()["samples:phase1"].cost.flops_per_image
+    forward = sizes.forward_flops(MU, LATENT)
+    guided = expand(small, ("num_samples: 20", "num_samples: 20, sampler: {guidance: 2, interval: [0, 0.4]}"))
+    assert guided["samples:phase1"].cost.flops_per_image == pytest.approx(plain + 25 * 0.4 * forward)
+
+
+def test_a_layout_of_the_wrong_size_is_a_plan_error(expand):
+    node = expand()["phase1"]
+    with pytest.raises(PlanError, match="not divisible"):
+        train.layout(node, Cluster.model_validate({"stages": {"train": {"ranks": 3}}}))
