@@ -1,0 +1,356 @@
+"""Shards: WebDataset tar files that any WebDataset reader opens, and one index per split for reading at any position.
+
+    <split>-00000.tar     KEY.moments.npy, KEY.cls, ...: written with the webdataset library, no clock, no owner
+    <split>.index.json    {"shards": [{name, bytes, sha256, count, labels, fields: {"moments.npy": Field}}]}
+    Field                 crc32: 8 hex digits a sample; for arrays of one shape also dtype, shape, and where the .npy
+                          file of sample j lies: first + j * stride, its numbers `header` bytes further
+
+A shard is published whole (jobs/files.py), so one that is there is complete; the index is made from the published
+shards. Arrays are read by memory map. A sample's bytes are checked against its crc32 when they are first read (or all
+at once by `verify`), so a damaged, truncated or missing shard is an error that names shard and sample, never wrong
+numbers. Nothing is unpacked to disk and no pickle is read.
+"""
+
+import io
+import math
+import re
+import tarfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import webdataset
+from numpy.typing import ArrayLike, NDArray
+
+from jobs import files
+from stx import records
+from stx.errors import DataError
+
+# KEY.EXTENSION without folders: what a reader that unpacks would be safe with.
+MEMBER = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9][A-Za-z0-9._-]*)")
+LABEL = "cls"
+NPY = ".npy"
+KEPT_MAPS = 256  # each holds a file descriptor, of which a process has 1024
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample of a shard: contents by extension ("moments.npy", "cls")."""
+
+    key: str
+    fields: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One extension in one shard, see the module's docstring."""
+
+    crc32: str
+    dtype: str | None = None
+    shape: tuple[int, ...] = ()
+    first: int = 0
+    stride: int = 0
+    header: int = 0
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What the index says of a shard."""
+
+    name: str
+    bytes: int
+    sha256: str
+    count: int
+    labels: tuple[int, ...] | None
+    fields: Mapping[str, Field]
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any]) -> "Shard":
+        """The inverse of `asdict`."""
+        fields = {
+            extension: Field(**{**field, "shape": tuple(field["shape"])})
+            for extension, field in record["fields"].items()
+        }
+        labels = record["labels"]
+        return cls(**{**record, "fields": fields, "labels": None if labels is None else tuple(labels)})
+
+
+class Member(NamedTuple):
+    """One file inside a tar."""
+
+    key: str
+    extension: str
+    start: int
+    content: memoryview
+
+
+def key_of(index: int) -> str:
+    """The key of a dataset index."""
+    return f"{index:09d}"
+
+
+def shard_path(folder: Path, split: str, number: int) -> Path:
+    """The path of a shard."""
+    return folder / f"{split}-{number:05d}.tar"
+
+
+def index_path(folder: Path, split: str) -> Path:
+    """The path of a split's index."""
+    return folder / f"{split}.index.json"
+
+
+def npy_bytes(array: NDArray[Any]) -> bytes:
+    """The bytes of a .npy file."""
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return stream.getvalue()
+
+
+def publish_shard(path: Path, samples: Sequence[Sample]) -> bool:
+    """Write a shard and publish it by link(2). True: ours stands; False: it was there already."""
+    stream = io.BytesIO()
+    with webdataset.TarWriter(stream, encoder=False, mtime=0, user="", group="") as writer:
+        for sample in samples:
+            writer.write({"__key__": sample.key, **sample.fields})
+    return files.publish(path, stream.getvalue())
+
+
+def publish_index(folder: Path, split: str, *, num_shards: int) -> bool:
+    """Describe the published shards 0 .. num_shards - 1 and publish the split's index."""
+    shards = [asdict(describe(shard_path(folder, split, number))) for number in range(num_shards)]
+    return records.publish(index_path(folder, split), {"shards": shards})
+
+
+def read_shard(path: Path) -> list[Sample]:
+    """All samples of a shard, in order."""
+    groups = _by_key(_members(path))
+    return [
+        Sample(key, {member.extension: bytes(member.content) for member in members}) for key, members in groups.items()
+    ]
+
+
+def describe(path: Path) -> Shard:
+    """The index entry of a shard."""
+    groups = _by_key(_members(path))
+    if not groups:
+        raise DataError("the shard holds no sample", where=str(path))
+    samples = [{member.extension: member for member in members} for members in groups.values()]
+    extensions = samples[0].keys()
+    for key, sample in zip(groups, samples, strict=True):
+        if sample.keys() != extensions:
+            raise DataError(f"sample {key} has {sorted(sample)}, the first one {sorted(extensions)}", where=str(path))
+    fields = {extension: _describe_field(path, [sample[extension] for sample in samples]) for extension in extensions}
+    labels = tuple(int(bytes(sample[LABEL].content)) for sample in samples) if LABEL in extensions else None
+    return Shard(
+        name=path.name,
+        bytes=path.stat().st_size,
+        sha256=records.file_digest(path),
+        count=len(samples),
+        labels=labels,
+        fields=fields,
+    )
+
+
+def _describe_field(path: Path, members: Sequence[Member]) -> Field:
+    crc32 = "".join(f"{zlib.crc32(member.content):08x}" for member in members)
+    if not members[0].extension.endswith(NPY):
+        return Field(crc32)
+    headers = [_read_header(path, member) for member in members]
+    starts = [member.start for member in members]
+    stride = starts[1] - starts[0] if len(starts) > 1 else 0
+    if len(set(headers)) > 1 or starts != [starts[0] + stride * place for place in range(len(starts))]:
+        raise DataError(f"the arrays {members[0].extension} differ in shape, type or spacing", where=str(path))
+    shape, dtype, header = headers[0]
+    return Field(crc32, dtype=dtype, shape=shape, first=starts[0], stride=stride, header=header)
+
+
+def _read_header(path: Path, member: Member) -> tuple[tuple[int, ...], str, int]:
+    stream, name = io.BytesIO(member.content), f"{member.key}.{member.extension}"
+    try:
+        np.lib.format.read_magic(stream)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    except ValueError as error:
+        raise DataError(f"{name} is no .npy file: {error}", where=str(path)) from error
+    if dtype.hasobject or fortran:
+        raise DataError(f"{name} holds objects or is in Fortran order: refused", where=str(path))
+    return shape, dtype.str, stream.tell()
+
+
+def _members(path: Path) -> Iterator[Member]:
+    """The files inside a tar; a name that is not KEY.EXTENSION, a link or a folder is refused."""
+    data, last = _read(path), "the start"
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
+            for info in tar:
+                match = MEMBER.fullmatch(info.name)
+                if match is None or not info.isreg():
+                    raise DataError(
+                        f"refused member {info.name!r}: a shard holds plain files named KEY.EXTENSION", where=str(path)
+                    )
+                content = memoryview(data)[info.offset_data : info.offset_data + info.size]
+                if len(content) < info.size:
+                    raise DataError(f"truncated within sample {match[1]} ({match[2]})", where=str(path))
+                yield Member(match[1], match[2], info.offset_data, content)
+                last = f"sample {match[1]} ({match[2]})"
+    except tarfile.TarError as error:
+        raise DataError(f"no tar file after {last}: {error}", where=str(path)) from error
+
+
+def _by_key(members: Iterator[Member]) -> dict[str, list[Member]]:
+    groups: dict[str, list[Member]] = {}
+    for member in members:
+        groups.setdefault(member.key, []).append(member)
+    return groups
+
+
+def _read(path: Path) -> bytes:
+    data = files.read(path)
+    if data is None:
+        raise _missing(path)
+    return data
+
+
+def _missing(path: Path) -> DataError:
+    return DataError("the shard is missing", where=str(path), hint=_again(path))
+
+
+def _again(path: Path) -> str:
+    return f"the copy in the store is damaged: remove {path.parent.parent} and submit again, it will be made anew"
+
+
+class ShardSet:
+    """The shards of one split, read at any position."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        path = index_path(folder, split)
+        record = records.find(path)
+        if record is None:
+            raise DataError("no index: this folder holds no finished shards of that split", where=str(path))
+        self._folder = folder
+        self.shards = [Shard.parse(shard) for shard in record["shards"]]
+        self.sizes = tuple(shard.count for shard in self.shards)
+        self._ends = np.cumsum(self.sizes)
+        self.num_samples = int(self._ends[-1])
+        self._maps: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
+        self._checked: dict[tuple[int, str], NDArray[np.bool_]] = {}
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The label of every sample."""
+        return np.concatenate([np.asarray(shard.labels, dtype=np.int64) for shard in self.shards])
+
+    def gather(self, extension: str, indices: ArrayLike, *, dtype: Any = None) -> NDArray[Any]:
+        """The arrays of some samples (R, ...), in the order asked for, converted on the way if a dtype is given."""
+        wanted = np.asarray(indices, dtype=np.int64)
+        assert wanted.size == 0 or (wanted.min() >= 0 and wanted.max() < self.num_samples), "no such sample"
+        field = self.shards[0].fields[extension]
+        out = np.empty((len(wanted), *field.shape), dtype=field.dtype if dtype is None else dtype)
+        numbers = np.searchsorted(self._ends, wanted, side="right")
+        order = np.argsort(numbers, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+            if len(rows):
+                number = int(numbers[rows[0]])
+                places = wanted[rows] - (self._ends[number] - self.sizes[number])
+                self._check(number, extension, places)
+                arrays = _arrays(self.shards[number], extension, self._map(number))
+                # One copy each, where fancy indexing makes two; numpy integers would cost more than the copy.
+                for row, place in zip(rows.tolist(), places.tolist(), strict=True):
+                    out[row] = arrays[place]
+        return out
+
+    def samples(self) -> Iterator[Sample]:
+        """All samples in order, read shard by shard."""
+        for shard in self.shards:
+            yield from read_shard(self._folder / shard.name)
+
+    def verify(self) -> None:
+        """Compare every shard with its digest; the error names the shard and the first damaged sample."""
+        for number, shard in enumerate(self.shards):
+            self._map(number)
+            path = self._folder / shard.name
+            if records.file_digest(path) != shard.sha256:
+                raise _damage(path, shard)
+            for extension in shard.fields:
+                self._checks(number, extension)[:] = True
+
+    def _checks(self, number: int, extension: str) -> NDArray[np.bool_]:
+        found = self._checked.get((number, extension))
+        if found is None:
+            found = self._checked[number, extension] = np.zeros(self.sizes[number], dtype=bool)
+        return found
+
+    def _check(self, number: int, extension: str, places: NDArray[np.int64]) -> None:
+        """Compare the samples that are read for the first time with their crc32."""
+        checked, shard = self._checks(number, extension), self.shards[number]
+        new = places[~checked[places]]
+        if len(new):
+            field, data = shard.fields[extension], self._map(number)
+            size, expected = field.header + _nbytes(field), _crc32s(field)
+            for place in new:
+                start = field.first + field.stride * int(place)
+                if zlib.crc32(data[start : start + size]) != expected[place]:
+                    raise _damage(self._folder / shard.name, shard)
+            checked[new] = True
+
+    def _map(self, number: int) -> NDArray[np.uint8]:
+        found = self._maps.get(number)
+        if found is None:
+            found = self._maps[number] = _open_map(self._folder / self.shards[number].name, self.shards[number])
+            if len(self._maps) > KEPT_MAPS:
+                self._maps.popitem(last=False)
+        self._maps.move_to_end(number)
+        return found
+
+
+def _open_map(path: Path, shard: Shard) -> NDArray[np.uint8]:
+    if not path.exists():
+        raise _missing(path)
+    if path.stat().st_size != shard.bytes:  # reading a map beyond the end of its file would kill the process
+        raise _damage(path, shard)
+    return np.memmap(path, dtype=np.uint8, mode="r")
+
+
+def _arrays(shard: Shard, extension: str, data: NDArray[np.uint8]) -> NDArray[Any]:
+    """The arrays of one extension, (count, ...), in place."""
+    field = shard.fields[extension]
+    one = np.empty(field.shape, dtype=field.dtype)
+    return np.ndarray(
+        (shard.count, *field.shape),
+        dtype=field.dtype,
+        buffer=data,
+        offset=field.first + field.header,
+        strides=(field.stride, *one.strides),
+    )
+
+
+def _nbytes(field: Field) -> int:
+    return math.prod(field.shape) * np.dtype(field.dtype).itemsize
+
+
+def _crc32s(field: Field) -> NDArray[np.uint32]:
+    return np.frombuffer(bytes.fromhex(field.crc32), dtype=">u4").astype(np.uint32)
+
+
+def _damage(path: Path, shard: Shard) -> DataError:
+    """The error for a shard that does not match its index."""
+    return DataError(f"damaged: {_first_difference(path, shard)}", where=str(path), hint=_again(path))
+
+
+def _first_difference(path: Path, shard: Shard) -> str:
+    seen = 0
+    try:
+        for key, members in _by_key(_members(path)).items():
+            for member in members:
+                field = shard.fields.get(member.extension)
+                if field is None or seen >= shard.count or zlib.crc32(member.content) != _crc32s(field)[seen]:
+                    return f"sample {key} ({member.extension}) is not what was written"
+            seen += 1
+    except DataError as error:
+        return error.what
+    if seen < shard.count:
+        return f"truncated after {seen} of {shard.count} samples"
+    return "its bytes are not those that were written, though every sample can be read"
