@@ -1,7 +1,7 @@
 """The names in a store. The only module that spells them (jobs.files.AttemptDir spells those inside an attempt).
 
 <store>/store.json
-<store>/stages/<kind>-<key12>/{stage.json,wanted_by,attempts,retries,checkpoints,payload,artifact.json,milestones,parts}
+<store>/stages/<kind>-<key12>/{stage.json,wanted_by,attempts,retries,fingerprints,checkpoints,payload,artifact.json,milestones,parts}
 <store>/experiments/<name>/{experiment.yaml,graph.json,events-<token>.jsonl,lease,inbox,report}
 <store>/code/<digest>/
 """
@@ -64,6 +64,10 @@ class StageDir:
     def retries(self) -> list[int]:
         """The attempt numbers after which a retry was asked for, ascending."""
         return _numbers(self.path / "retries", re.compile(r"(\d+)"))
+
+    def fingerprint(self, name: str) -> Path:
+        """What an external input looked like when the stage first ran."""
+        return self.path / "fingerprints" / f"{name}.json"
 
     @property
     def checkpoints(self) -> Path:

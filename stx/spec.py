@@ -46,7 +46,10 @@ class StageSpec:
             "kind": self.kind,
             "recipe": self.recipe,
             "science": dict(self.science),
-            "inputs": {name: asdict(value) for name, value in self.inputs.items()},
+            "inputs": {
+                name: {"kind": value.kind, "key": value.key, "images": value.images}
+                for name, value in self.inputs.items()
+            },
         }
 
     @classmethod

@@ -1,0 +1,301 @@
+"""Checkpoints by parameter name, in flat slices: any number of ranks writes them, any number can read them.
+
+    checkpoints/<images>-<attempt>/
+        rank-<r>.safetensors   tensors "<section>/<name>|<offset>": elements of the flattened tensor, from <offset> on
+        manifest.json          shapes, the slice table, size and sha256 of every file, images, step, who wrote it
+
+Sections of a train stage are master, exp_avg, exp_avg_sq, ema. Every rank writes what it owns into an aside folder;
+when all are durable, rank 0 writes the manifest and renames the folder: a checkpoint is complete when it bears its
+name. Restoring takes the newest that verifies; a damaged one is named in the log and the one before it is used; if
+there are some and none verifies, that is an error: training silently from scratch is the worst answer.
+"""
+
+import contextlib
+import hashlib
+import logging
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from jobs import files
+from stx import records
+from stx.errors import DataError, StoreError, StxError
+from stx.worker import tensors
+from stx.worker.ranks import Ranks
+
+logger = logging.getLogger(__name__)
+FORMAT = 1
+_NAME = re.compile(r"(\d+)-(\d+)")
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Elements [offset, offset + values.numel()) of the flattened tensor `name`; `values` is one-dimensional."""
+
+    section: str
+    name: str
+    offset: int
+    values: Tensor
+
+    @property
+    def key(self) -> str:
+        """Its name in the file."""
+        return f"{self.section}/{self.name}|{self.offset}"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What must be equal for a checkpoint to be ours: the stage, its recipe, the sources that define the science."""
+
+    key: str
+    recipe: int
+    science_digest: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint whose files verified."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def images(self) -> int:
+        """Images seen."""
+        return int(self.manifest["images"])
+
+    @property
+    def progress(self) -> Mapping[str, Any]:
+        """What the stage itself recorded (step, updates, ...)."""
+        return self.manifest["progress"]
+
+    @property
+    def shapes(self) -> Mapping[str, Sequence[int]]:
+        """Shape by tensor name."""
+        return self.manifest["shapes"]
+
+    def read(self, section: str) -> dict[str, Tensor]:
+        """All tensors of one section, whole."""
+        names = sorted(
+            {name for file in self.manifest["files"] for one, name, _, _ in file["slices"] if one == section}
+        )
+        found: dict[str, Tensor] = {}
+        with _Files(self) as opened:
+            for name in names:
+                count = torch.Size(self.shapes[name]).numel()
+                found[name] = opened.elements(section, name, 0, count).reshape(list(self.shapes[name]))
+        return found
+
+    def fill(self, slices: Iterable[Slice]) -> None:
+        """Copy the stored elements into the `values` of these slices, whatever slices they were stored in."""
+        with _Files(self) as opened:
+            for one in slices:
+                stop = one.offset + one.values.numel()
+                one.values.copy_(opened.elements(one.section, one.name, one.offset, stop))
+
+
+class _Files:
+    """The open rank files of a checkpoint and where every slice lies."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._opened: dict[str, Any] = {}
+        self._table: dict[tuple[str, str], list[tuple[int, int, str]]] = {}
+        for file in checkpoint.manifest["files"]:
+            for section, name, offset, count in file["slices"]:
+                self._table.setdefault((section, name), []).append((offset, count, file["name"]))
+
+    def __enter__(self) -> "_Files":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.clear()
+
+    def elements(self, section: str, name: str, start: int, stop: int) -> Tensor:
+        """Elements [start, stop) of a tensor, from the slices that hold them."""
+        pieces, reached = [], start
+        for offset, count, file in sorted(self._table.get((section, name), [])):
+            low, high = max(offset, reached), min(offset + count, stop)
+            if low == reached and low < high:
+                stored = self._file(file).get_slice(f"{section}/{name}|{offset}")
+                pieces.append(stored[low - offset : high - offset])
+                reached = high
+        if reached != stop:
+            raise DataError(
+                f"holds elements {start} to {reached} of {section}/{name}, not to {stop}",
+                where=str(self._checkpoint.path),
+            )
+        return torch.cat(pieces) if len(pieces) != 1 else pieces[0]
+
+    def _file(self, name: str) -> Any:
+        if name not in self._opened:
+            self._opened[name] = safe_open(self._checkpoint.path / name, framework="pt")
+        return self._opened[name]
+
+
+@dataclass
+class Keeper:
+    """The checkpoints of one stage: saves, finds, keeps the newest `keep`."""
+
+    folder: Path
+    attempt: int
+    identity: Identity
+    ranks: Ranks
+    keep: int
+    rejected: list[str] = field(default_factory=list)
+    save_seconds: float = 0.0
+
+    def save(
+        self, *, images: int, slices: Sequence[Slice], shapes: Mapping[str, Sequence[int]], progress: Mapping[str, Any]
+    ) -> Checkpoint:
+        """Write one checkpoint; all ranks call it together. A count this attempt has saved is left alone."""
+        began = time.monotonic()
+        name = f"{images}-{self.attempt:03d}"
+        final, aside = self.folder / name, self.folder / f".{name}.aside"
+        if self.ranks.agree(final.exists()):
+            return opened(final)
+        aside.mkdir(parents=True, exist_ok=True)
+        written = self.ranks.gather(write_rank_file(aside, rank=self.ranks.rank, slices=slices))
+        manifest = {"format": FORMAT, "images": images, "attempt": self.attempt, "world_size": self.ranks.size}
+        manifest |= {"files": written, "shapes": {name: list(shape) for name, shape in shapes.items()}}
+        manifest |= {
+            "key": self.identity.key,
+            "recipe": self.identity.recipe,
+            "science_digest": self.identity.science_digest,
+        }
+        manifest |= {"progress": dict(progress)}
+        if self.ranks.rank == 0:
+            complete(aside, final, manifest=manifest)
+            self._prune()
+        self.ranks.agree(True)  # nobody runs ahead of the rename
+        self.save_seconds = time.monotonic() - began
+        size = sum(file["bytes"] for file in written)
+        logger.info("saved checkpoint images=%d seconds=%.2f bytes=%d", images, self.save_seconds, size)
+        return Checkpoint(final, manifest)
+
+    def restore(self, *, accept_code: bool) -> Checkpoint | None:
+        """The newest checkpoint that verifies, None if there is none; all ranks call it together and get the same."""
+        if self.ranks.rank == 0:
+            self._sweep()
+        names = self.ranks.agree([path.name for path in found(self.folder)])
+        for name in reversed(names):
+            fault = self._fault(self.folder / name)
+            if fault is None:
+                checkpoint = opened(self.folder / name)
+                self._check_identity(checkpoint, accept_code=accept_code)
+                return checkpoint
+            logger.error("checkpoint %s is damaged and not used: %s", self.folder / name, fault)
+            self.rejected.append(name)
+        if names:
+            raise DataError(
+                f"there are checkpoints ({', '.join(names)}) and none verifies: this stage should resume and cannot",
+                where=str(self.folder),
+                hint="bring the files back, or remove the folder to train from the first image",
+            )
+        return None
+
+    def _fault(self, path: Path) -> str | None:
+        """What is wrong with a checkpoint; ranks share the reading and all get the same answer."""
+        faults = self.ranks.gather(verify(path, share=self.ranks.rank, of=self.ranks.size))
+        return next((fault for fault in faults if fault), None)
+
+    def _check_identity(self, checkpoint: Checkpoint, *, accept_code: bool) -> None:
+        manifest, ours = checkpoint.manifest, self.identity
+        if (manifest["key"], manifest["recipe"]) != (ours.key, ours.recipe):
+            raise DataError(
+                "belongs to another stage or recipe", where=str(checkpoint.path), hint=f"this stage is {ours.key}"
+            )
+        if manifest["science_digest"] != ours.science_digest and not accept_code:
+            raise StxError(
+                f"was written by other science code: {manifest['science_digest'][:12]}, now {ours.science_digest[:12]}",
+                where=str(checkpoint.path),
+                hint="`--accept-code` resumes it with the new code; a new recipe of the stage kind starts over",
+            )
+
+    def _prune(self) -> None:
+        """Remove what is older than the newest `keep`, and what did not verify."""
+        good = [path for path in found(self.folder) if path.name not in self.rejected]
+        bad = [self.folder / name for name in self.rejected if (self.folder / name).exists()]
+        for path in [*good[: -self.keep], *bad]:
+            # Renamed first: a half-removed folder must not bear the name of a complete checkpoint.
+            trash = path.with_name(f".{path.name}.trash")
+            with contextlib.suppress(FileNotFoundError):  # an attempt that was given up for lost may prune, too
+                path.rename(trash)
+                shutil.rmtree(trash)
+
+    def _sweep(self) -> None:
+        """Remove what earlier attempts left unfinished."""
+        for path in self.folder.glob(".*"):
+            match = _NAME.search(path.name)
+            if match and int(match[2]) < self.attempt:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def found(folder: Path) -> list[Path]:
+    """The complete checkpoints of a stage, oldest first."""
+    if not folder.is_dir():
+        return []
+    named = [(match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    return [path for match, path in sorted(named, key=lambda pair: (int(pair[0][1]), int(pair[0][2])))]
+
+
+def opened(path: Path) -> Checkpoint:
+    """The checkpoint at `path`, which the caller has verified."""
+    return Checkpoint(path, records.read(path / "manifest.json"))
+
+
+def verify(path: Path, *, share: int = 0, of: int = 1) -> str | None:
+    """What is wrong with the checkpoint at `path`, or None. One of `of` readers takes every `of`-th file."""
+    try:
+        manifest = records.read(path / "manifest.json")
+        listed = manifest["files"][share::of]
+        if manifest["format"] != FORMAT:
+            return f"format {manifest['format']} is not {FORMAT}"
+        for file in listed:
+            if (path / file["name"]).stat().st_size != file["bytes"]:
+                return f"{file['name']} has not {file['bytes']} bytes"
+            if records.file_digest(path / file["name"]) != file["sha256"]:
+                return f"{file['name']} has another sha256 than its manifest says"
+            with safe_open(path / file["name"], framework="pt"):
+                pass
+    except (StoreError, OSError, KeyError, TypeError, SafetensorError) as error:
+        return str(error) or repr(error)
+    return None
+
+
+def write_rank_file(aside: Path, *, rank: int, slices: Sequence[Slice]) -> dict[str, Any]:
+    """Write this rank's slices; the entry of the manifest."""
+    name = f"rank-{rank}.safetensors"
+    digest, size = hashlib.sha256(), 0
+
+    def measured() -> Iterator[bytes | memoryview]:
+        nonlocal size
+        for chunk in tensors.chunks({one.key: one.values for one in slices}):
+            digest.update(chunk)
+            size += len(chunk)
+            yield chunk
+
+    temp = files.write_temp(aside / name, measured())
+    temp.rename(aside / name)
+    table = [[one.section, one.name, one.offset, one.values.numel()] for one in slices]
+    return {"name": name, "bytes": size, "sha256": digest.hexdigest(), "slices": table}
+
+
+def complete(aside: Path, final: Path, *, manifest: Mapping[str, Any]) -> None:
+    """Check that every rank's file is there, write the manifest, and give the folder its name."""
+    for file in manifest["files"]:
+        size = (aside / file["name"]).stat().st_size
+        if size != file["bytes"]:
+            raise StoreError(f"has {size} bytes, {file['bytes']} were written", where=str(aside / file["name"]))
+    records.write(aside / "manifest.json", dict(manifest))
+    files.fsync_dir(aside)
+    aside.rename(final)
+    files.fsync_dir(final.parent)

@@ -1,0 +1,112 @@
+"""What `python -m stx.worker` does: runs the stage of an attempt and turns whatever happens into an outcome.
+
+returned                                    COMPLETED             exit 0
+Yielded                                     YIELDED               exit 75
+StxError                                    FAILED USER           exit 1, the message for people
+NonFinite                                   FAILED NAN
+out of memory (host or GPU)                 FAILED OOM
+no space, quota                             FAILED NO_SPACE
+anything else                               FAILED USER           the end of the traceback
+"""
+
+import errno
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jobs import runtime
+from jobs.runtime import Cause, Result
+from stx.errors import ConfigError, StxError
+from stx.named import load
+from stx.worker import attempt as attempts
+from stx.worker.attempt import Attempt, NonFinite, Yielded
+
+logger = logging.getLogger(__name__)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+TRACEBACK_LINES = 30
+
+
+def run(folder: str) -> int:
+    """Run one rank of the attempt in `folder`; the exit code."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr, force=True
+    )
+    path, notes = Path(folder).absolute(), {}
+    try:
+        attempt = attempts.parse(path)
+        notes = attempt.notes
+        _set_threads(attempt)
+        load("stx.worker", attempt.kind).run(attempt)
+    except Yielded:
+        runtime.finish(path, runtime.rank(), Result.YIELDED, **notes)
+        return runtime.EXIT_YIELDED
+    except Exception as error:  # noqa: BLE001 (the edge of the program: everything becomes an outcome)
+        cause, message = explained(error)
+        logger.error("failed cause=%s\n%s", cause, message)
+        runtime.finish(path, runtime.rank(), Result.FAILED, cause, message, **notes)
+        return 1
+    runtime.finish(path, runtime.rank(), Result.COMPLETED, **notes)
+    return 0
+
+
+def explained(error: BaseException) -> tuple[Cause, str]:
+    """The cause of a failure, and what people are told: no traceback where the error says what to do."""
+    chain = list(_chain(error))
+    trace = "".join(traceback.format_exception(error)).rstrip().splitlines()
+    told = "\n".join(trace[-TRACEBACK_LINES:])
+    if any(isinstance(one, OSError) and one.errno in FULL for one in chain):
+        return Cause.NO_SPACE, str(error) or told
+    if any(_is_out_of_memory(one) for one in chain):
+        return Cause.OOM, told
+    if isinstance(error, NonFinite):
+        return Cause.NAN, str(error)
+    if isinstance(error, StxError):
+        return Cause.USER, str(error)
+    return Cause.USER, told
+
+
+def check(text: str) -> int:
+    """Accept or refuse every distinct network of an experiment, on the meta device; one JSON object on stdout."""
+    from stx.worker import module  # torch: only here and in the stages that use it
+
+    try:
+        for record in json.loads(text):
+            module.check(record)
+    except ConfigError as error:
+        _print({"ok": False, "where": error.where, "what": error.what, "hint": error.hint})
+        return error.exit_code
+    _print({"ok": True})
+    return 0
+
+
+def _set_threads(attempt: Attempt) -> None:
+    """As many threads as cores were granted; a `command` stage starts without torch."""
+    if attempt.kind != "command":
+        import torch
+
+        torch.set_num_threads(attempt.threads)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        yield one
+        one = one.__cause__ or one.__context__
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    torch: Any = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    # The CPU allocator raises a plain RuntimeError.
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _print(record: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(record) + "\n")

@@ -1,0 +1,103 @@
+"""The features stage: what the frozen teacher makes of `draws` fixed noisy versions of every image, so that many
+students need not ask it again.
+
+Draw k of sample i has posterior noise, t (inside the window only) and noise from Philox(seed, i, k): the train stage
+makes the same ones and looks its rows up. Stored are f_u and the difference f_c - f_u, taken in fp32 before rounding,
+so one cache serves every guidance. The teacher sees the true label. Chunks of `batch` rows run over samples x draws; a
+shard holds `shard` samples, hence whole chunks, and is not made again once published.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stx.alignment.guided_teacher import teacher_features
+from stx.data import features as data
+from stx.data import shards
+from stx.data.features import SPLIT
+from stx.data.latents import Latents, scaled
+from stx.flow.interpolant import noisy_at
+from stx.model import rows
+from stx.model.sit import SiT
+from stx.worker import publish, sit_weights
+from stx.worker.attempt import Attempt
+from stx.worker.device import device
+from stx.worker.progress import Progress, conclude
+
+
+class Chunk(NamedTuple):
+    """What the teacher is shown: rows of one chunk, padded."""
+
+    noisy: Tensor
+    t: Tensor
+    labels: Tensor
+
+
+def run(attempt: Attempt) -> None:
+    """Make the shards that are not there yet."""
+    science, shape = attempt.science, attempt.where["shape"]
+    teacher = sit_weights.load_teacher(attempt.input("teacher").payload, shape=shape)
+    latents = Latents(attempt.input("latents").payload)
+    latents.verify()
+    count, draws = latents.num_samples, science["draws"]
+    progress = Progress(attempt, total=count * draws)
+    payload = attempt.stage.payload
+    payload.mkdir(exist_ok=True)
+    spans = list(rows.spans(count, batch=science["shard"]))
+    for number, (first, last) in enumerate(spans):
+        if shards.shard_path(payload, SPLIT, number).exists():
+            progress.skip((last - first) * draws)
+        else:
+            _make_shard(progress, number=number, first=first, last=last, teacher=teacher, latents=latents)
+    shards.publish_index(payload, SPLIT, num_shards=len(spans))
+    info = data.FeaturesInfo(
+        draws=draws,
+        window=tuple(science["window"]),
+        t_distribution=science["t_distribution"],
+        cache_seed=science["seed"],
+        tokens=(shape["input_size"] // shape["patch"]) ** 2,
+        width=shape["width"],
+        dtype=science["dtype"],
+        teacher_block=science["teacher_block"],
+        count=count,
+    )
+    publish.publish_json(payload / data.RECORD, info.dump())
+    conclude(progress, splits=[SPLIT])
+
+
+def _make_shard(progress: Progress, *, number: int, first: int, last: int, teacher: SiT, latents: Latents) -> None:
+    science = progress.attempt.science
+    draws = science["draws"]
+    samples, draw = np.repeat(np.arange(first, last), draws), np.tile(np.arange(draws), last - first)
+    unconditional, difference = [], []
+    for begin, end in rows.spans(len(samples), batch=science["batch"]):
+        chunk = _chunk(latents, samples[begin:end], draw[begin:end], science=science)
+        found = teacher_features(teacher, *chunk, block=science["teacher_block"])
+        unconditional.append(found.unconditional[: end - begin].cpu())
+        difference.append(found.difference[: end - begin].cpu())
+        progress.advance(end - begin)
+    per_sample = (last - first, draws, -1, teacher.shape.width)
+    data.publish_features(
+        progress.attempt.stage.payload,
+        number,
+        first=first,
+        unconditional=torch.cat(unconditional).reshape(per_sample),
+        difference=torch.cat(difference).reshape(per_sample),
+        dtype=science["dtype"],
+    )
+
+
+def _chunk(latents: Latents, samples: np.ndarray, draw: np.ndarray, *, science: Any) -> Chunk:
+    info = latents.info
+    shape = (info.channels, info.size, info.size)
+    drawn = data.draw_features(science["seed"], samples, draw, shape=shape, window=tuple(science["window"]))
+    mean, std = latents.moments(samples)
+    clean = scaled(mean, std, drawn.posterior_noise, scale=info.scale, shift=info.shift)
+    made = (clean, drawn.noise, drawn.t, latents.labels[samples])
+    clean, noise, t, labels = (
+        rows.padded(torch.from_numpy(np.ascontiguousarray(value)), batch=science["batch"]).to(device())
+        for value in made
+    )
+    return Chunk(noisy_at(clean, noise, t), t, labels)

@@ -1,0 +1,71 @@
+"""Milestones of a train stage: a checkpoint of the wanted images-seen count, exported as one file.
+
+    milestones/<images>/weights.safetensors   raw.model.* raw.alignment.* ema.model.* ema.alignment.*
+
+Raw weights are the fp32 masters. A milestone is made from the checkpoint of exactly its count and from nothing else. A
+kill between the two loses nothing: the next attempt resumes from that checkpoint, or an earlier one, and comes by here
+again.
+"""
+
+import logging
+import socket
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from stx.errors import DataError
+from stx.worker import checkpoint as checkpoints
+from stx.worker import publish, tensors
+from stx.worker.attempt import Attempt
+from stx.worker.checkpoint import Checkpoint
+from stx.worker.zero_state import EMA, MASTER
+
+logger = logging.getLogger(__name__)
+WEIGHTS = "weights.safetensors"
+PREFIXES = {"raw": MASTER, "ema": EMA}
+
+
+def publish_milestone(attempt: Attempt, checkpoint: Checkpoint, *, info: Mapping[str, Any]) -> None:
+    """Publish the milestone of a checkpoint's count unless it stands."""
+    part = attempt.stage.part("train", checkpoint.images)
+    if part.artifact.exists():
+        return
+    weights = {
+        f"{prefix}.{name}": value
+        for prefix, section in PREFIXES.items()
+        for name, value in checkpoint.read(section).items()
+    }
+    digest = publish.publish_chunks(part.path / WEIGHTS, tensors.chunks(weights))
+    progress = checkpoint.progress
+    known = {name: progress[name] for name in ("step", "updates", "skipped", "seconds", "lineage")}
+    known |= {
+        "attempt": attempt.number,
+        "experiment": attempt.experiment,
+        "host": socket.gethostname(),
+        "world_size": attempt.world_size,
+    }
+    publish.finish(attempt, part, names={WEIGHTS: digest}, images=checkpoint.images, info=known | dict(info))
+
+
+def publish_passed(attempt: Attempt, goals: Iterable[int], *, images: int, rejected: Iterable[str]) -> None:
+    """Publish those wanted milestones up to `images` that are not out yet and whose checkpoint is still there."""
+    kept = {
+        int(path.name.split("-")[0]): path
+        for path in checkpoints.found(attempt.stage.checkpoints)
+        if path.name not in set(rejected)
+    }
+    for goal in sorted(goals):
+        missing = goal <= images and not attempt.stage.part("train", goal).artifact.exists()
+        if missing and goal in kept and checkpoints.verify(kept[goal]) is None:
+            publish_milestone(attempt, checkpoints.opened(kept[goal]), info={})
+
+
+def check_complete(attempt: Attempt, goals: Iterable[int]) -> None:
+    """Refuse to call a stage complete that passed a wanted count without keeping its weights."""
+    published = attempt.stage.parts("train")
+    missing = sorted(set(goals) - set(published))
+    if missing:
+        raise DataError(
+            f"milestone {missing[0]} (images seen) is wanted, but the run has passed it and kept no checkpoint of it",
+            where=str(attempt.stage.path),
+            hint=f"choose one of those that were kept: {', '.join(map(str, published)) or 'none'}; or a later one",
+        )

@@ -1,0 +1,93 @@
+"""What the stages that work through a known number of rows share: the heartbeat with a rate, the request to stop, and
+the last act of publishing.
+
+Rows that an earlier attempt finished are counted as done, not as made: rate and seconds are of what this attempt did.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stx import records
+from stx.data.shards import ShardSet
+from stx.paths import PartDir
+from stx.worker import publish
+from stx.worker.attempt import Attempt
+
+
+@dataclass
+class Progress:
+    """Rows of one stage or part. `found` were there, `made` are ours."""
+
+    attempt: Attempt
+    total: int
+    found: int = 0
+    made: int = 0
+    _began: float = field(default_factory=time.monotonic)
+
+    def skip(self, count: int) -> None:
+        """`count` rows are in the store already."""
+        self.found += count
+
+    def advance(self, count: int) -> None:
+        """`count` rows more are made: beat, and leave if asked to, unless nothing is left but to publish.
+
+        Whole shards that were published stay.
+        """
+        self.made += count
+        done = self.found + self.made
+        self.attempt.heart.beat("step", images=done, total=self.total, images_per_s=self.rate)
+        if done < self.total:
+            self.attempt.leave_if_asked(images=done)
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._began
+
+    @property
+    def rate(self) -> float:
+        """Rows a second."""
+        return self.made / max(self.seconds, 1e-9)
+
+    def info(self) -> dict[str, Any]:
+        """What artifact.json says besides digests."""
+        return {
+            "experiment": self.attempt.experiment,
+            "attempt": self.attempt.number,
+            "seconds": self.seconds,
+            "rows_found": self.found,
+            "rows_made": self.made,
+        }
+
+
+def standing(folder: Path, *, known: Mapping[str, str]) -> dict[str, str]:
+    """sha256 of every file that was published into `folder`, by name. Aside files begin with a dot."""
+    names = [path.name for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    return {name: known.get(name) or records.file_digest(folder / name) for name in names}
+
+
+def conclude(progress: Progress, *, splits: Sequence[str] = (), info: Mapping[str, Any] | None = None) -> None:
+    """Publish artifact.json over all that stands in the payload folder of a kind that does not grow.
+
+    The indices of `splits` know the digests of their shards, which need not be read once more.
+    """
+    stage = progress.attempt.stage
+    known = {shard.name: shard.sha256 for split in splits for shard in ShardSet(stage.payload, split).shards}
+    _finish(progress, stage.result, names=standing(stage.payload, known=known), images=None, info=info or {})
+
+
+def conclude_part(progress: Progress, *, images: int) -> None:
+    """Publish artifact.json of one part of a growing kind."""
+    part = progress.attempt.stage.part(progress.attempt.kind, images)
+    names = standing(part.path, known={})
+    names.pop(part.artifact.name, None)
+    _finish(progress, part, names=names, images=images, info={})
+
+
+def _finish(
+    progress: Progress, part: PartDir, *, names: dict[str, str], images: int | None, info: Mapping[str, Any]
+) -> None:
+    publish.finish(progress.attempt, part, names=names, images=images, info=progress.info() | dict(info))
