@@ -121,7 +121,7 @@ def check_a_job_completes_with_torchs_environment(launcher: Launcher, folder: Pa
 
 
 def check_signals_have_clean_dispositions_in_a_program_of_the_users(launcher: Launcher, folder: Path) -> None:
-    """Nothing blocked and nothing ignored: PAINS of forked workers that could not be ended."""
+    """Nothing blocked, nothing ignored: children that inherit a blocked TERM could never be ended."""
     (said,) = submit(launcher, prepare(folder, "report")).wait_ended()
     assert said is not None
     assert said.info["child_blocked"] == 0, "a program started by the worker has signals blocked"

@@ -86,7 +86,7 @@ wait()
 
 
 def test_a_forked_loader_process_ends_when_it_is_terminated(tmp_path: Path) -> None:
-    """PAINS 2: children that inherit the worker's handler can only be killed, and the job does not end."""
+    """Children that inherit the worker's handler could only be killed, and the job would not end."""
     program = """
 runtime.install()
 pid = os.fork()

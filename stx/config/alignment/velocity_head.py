@@ -1,4 +1,4 @@
-"""Phase 1: a head on a shallow block must already predict the velocity (METHODS: VAE structure guidance)."""
+"""Phase 1: a head on a shallow block must already predict the velocity (the paper's VAE structure guidance)."""
 
 from stx import sizes
 from stx.config.alignment.base import AlignmentCost, Student, WindowedOptions, aligned_share, check_block

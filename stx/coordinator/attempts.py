@@ -1,0 +1,228 @@
+"""Everything a coordinator writes about a stage: the key's record, the own mark, claims, jobs, verdicts, retries.
+
+A claim is attempts/NNN.intent.json, made by link(2): one claimant. It holds the whole attempt (the job, and what
+becomes attempt.json), so that after a crash anyone can bring the same attempt on its way:
+
+    intent -> attempts/NNN/ -> attempt.json -> request.txt -> submit -> handle.json
+
+A job that was given to the scheduler twice runs once: the second finds the first one's started.json, and leaves.
+"""
+
+import contextlib
+import socket
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from jobs import files
+from jobs.launcher import Launcher
+from jobs.spec import Cause, Handle, JobSpec
+from stx import named, records
+from stx.config.cluster import Cluster
+from stx.coordinator.journal import FULL
+from stx.coordinator.outcomes import publish_verdict
+from stx.coordinator.snapshot import Code
+from stx.coordinator.survey import Progress, find_job, measure, num_ranks
+from stx.coordinator.topology import Vertex
+from stx.errors import BackendError, StoreError, StxError
+from stx.paths import StageDir, Store
+from stx.spec import GROWING, Input, Node
+
+T = TypeVar("T")
+
+
+def ask(question: Callable[[], T]) -> T:
+    """Ask a launcher something: whatever goes wrong in there is the scheduler's, except for our own full disk."""
+    try:
+        return question()
+    except (StxError, OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
+        if isinstance(error, BackendError) or (isinstance(error, OSError) and error.errno in FULL):
+            raise
+        raise BackendError(f"{type(error).__name__}: {error}") from error
+
+
+class Kind(Protocol):
+    """stx/stages/NAME.py, as far as it is needed here."""
+
+    def layout(self, node: Node, cluster: Cluster) -> Mapping[str, Any]:
+        """How the work is spread, for attempt.json."""
+
+    def job(self, node: Node, *, cluster: Cluster, tag: str, attempt_dir: Path, python: str, code: Path) -> JobSpec:
+        """The job."""
+
+
+def load_kind(name: str) -> Kind:
+    """The stage kind of that name."""
+    kind: Kind = named.load("stx.stages", name)
+    return kind
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """What one coordinator needs to act. `token` is its lease's; `hold` raises when the lease is lost."""
+
+    store: Store
+    experiment: str
+    token: int
+    launcher: Launcher
+    cluster: Cluster
+    code: Code
+    python: str
+    accept_code: bool
+    hold: Callable[[], None]
+    load_kind: Callable[[str], Kind] = load_kind
+    _recorded: set[str] = field(default_factory=set)
+
+    def stage(self, vertex: Vertex) -> StageDir:
+        """The stage's directory."""
+        return self.store.stage(vertex.node.spec.kind, vertex.key)
+
+    def want(self, vertex: Vertex) -> None:
+        """Publish stage.json and put the own mark."""
+        stage = self.stage(vertex)
+        if vertex.key not in self._recorded:
+            for folder in (stage.wanted_by, stage.attempt(0).path.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            publish_record(stage, vertex.node)
+            self._recorded.add(vertex.key)
+        mark = {"experiment": self.experiment, "images": list(vertex.wants)}
+        if records.find(stage.mark(self.experiment)) != mark:
+            records.write(stage.mark(self.experiment), mark)
+
+    def unmark(self, vertex: Vertex) -> None:
+        """This experiment no longer wants the stage."""
+        self.stage(vertex).mark(self.experiment).unlink(missing_ok=True)
+
+    def forgive(self, vertex: Vertex, number: int) -> None:
+        """Budgets count the attempts after this one."""
+        record = self.stage(vertex).retry(number)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        files.publish(record, b"")
+
+    def claim(self, vertex: Vertex, number: int) -> bool:
+        """Reserve the attempt's number. False: another one was first."""
+        stage = self.stage(vertex)
+        attempt = stage.attempt(number)
+        intent = self._intent(vertex, number, before=measure(stage, vertex.node.spec.kind))
+        self.hold()
+        return records.publish(attempt.intent, intent)
+
+    def submit(self, vertex: Vertex, number: int) -> None:
+        """Bring a claimed attempt on its way. A scheduler that refuses is a verdict: SETUP, with its message."""
+        attempt = self.stage(vertex).attempt(number)
+        intent = records.read(attempt.intent)
+        job = JobSpec.parse(intent["job"])
+        attempt.path.mkdir(exist_ok=True)
+        records.publish(attempt.attempt, intent["attempt"])
+        try:
+            files.write(attempt.request, ask(lambda: self.launcher.render(job)).encode())
+            self.hold()
+            handle = ask(lambda: self.launcher.submit(job))
+        except BackendError as error:
+            self._refused(vertex, number, error)
+            return
+        records.publish(attempt.handle, handle.dump())
+
+    def adopt(self, vertex: Vertex, number: int) -> bool:
+        """Look for the job of an attempt without a handle; True: found, and the handle published."""
+        attempt = self.stage(vertex).attempt(number)
+        intent = records.read(attempt.intent)
+        handle = ask(lambda: self.launcher.find(intent["tag"], attempt.path))
+        if handle is None:
+            return False
+        attempt.path.mkdir(exist_ok=True)
+        records.publish(attempt.handle, handle.dump())
+        return True
+
+    def judge(self, vertex: Vertex, number: int, *, cause: str, message: str) -> None:
+        """Publish a verdict about an attempt whose job is gone, unless all its ranks spoke."""
+        attempt = self.stage(vertex).attempt(number)
+        ranks = num_ranks(records.read(attempt.intent))
+        attempt.path.mkdir(exist_ok=True)
+        publish_verdict(attempt, ranks=ranks, cause=cause, message=message, experiment=self.experiment)
+
+    def handle(self, vertex: Vertex, number: int) -> Handle | None:
+        """The job of an attempt, for the launcher."""
+        attempt = self.stage(vertex).attempt(number)
+        job_id = find_job(attempt)
+        return Handle(tag=self._tag(vertex, number), job_id=job_id) if job_id else None
+
+    def _refused(self, vertex: Vertex, number: int, error: BackendError) -> None:
+        # A scheduler may accept and then time out: look before it is called a failure.
+        if not self.adopt(vertex, number):
+            self.judge(vertex, number, cause=Cause.SETUP, message=f"the job was not accepted: {error.what}")
+
+    def _intent(self, vertex: Vertex, number: int, *, before: Progress) -> dict[str, Any]:
+        node, kind = vertex.node, self.load_kind(vertex.node.spec.kind)
+        tag, folder = self._tag(vertex, number), self.stage(vertex).attempt(number).path
+        job = kind.job(node, cluster=self.cluster, tag=tag, attempt_dir=folder, python=self.python, code=self.code.path)
+        return {
+            "tag": tag,
+            "token": self.token,
+            "number": number,
+            "experiment": self.experiment,
+            "host": socket.gethostname(),
+            "launcher": self.launcher.identity(),
+            "cluster": self.cluster.name,
+            "code": self.code.digest,
+            "before": before.dump(),
+            "job": job.dump(),
+            "attempt": self._attempt(vertex, number, job=job, layout=dict(kind.layout(node, self.cluster))),
+        }
+
+    def _attempt(self, vertex: Vertex, number: int, *, job: JobSpec, layout: dict[str, Any]) -> dict[str, Any]:
+        node, cluster = vertex.node, self.cluster
+        return {
+            "tag": job.tag,
+            "experiment": self.experiment,
+            "number": number,
+            "kind": node.spec.kind,
+            "key": node.key,
+            "spec": node.spec.hashed(),
+            "wants": list(vertex.wants),
+            "where": dict(node.where),
+            "layout": layout,
+            "inputs": {name: self._input(value) for name, value in node.spec.inputs.items()},
+            "threads": job.resources.cpus_per_rank,
+            "checkpoint": {"every_s": cluster.checkpoint.every_s, "keep": cluster.checkpoint.keep},
+            "time_s": job.resources.time_s,
+            "stop_lead_s": job.stop_lead_s,
+            "hang_after_s": cluster.hang_after_s.model_dump(),
+            "code": self.code.digest,
+            "science_digest": self.code.science_digest,
+            "accept_code": self.accept_code,
+        }
+
+    def _input(self, value: Input) -> dict[str, Any]:
+        stage = self.store.stage(value.kind, value.key)
+        one_part = value.kind in GROWING and value.images is not None
+        path = stage.part(value.kind, value.images or 0).path if one_part else stage.path
+        return {"kind": value.kind, "key": value.key, "images": value.images, "path": str(path)}
+
+    def _tag(self, vertex: Vertex, number: int) -> str:
+        store_id = records.read(self.store.record)["id"]
+        return f"stx-{store_id}-{self.stage(vertex).path.name.rpartition('-')[2]}-{number}"
+
+
+def publish_record(stage: StageDir, node: Node) -> None:
+    """Publish stage.json; StoreError when the key stands for something else."""
+    content = node.spec.hashed()
+    if records.publish(stage.record, content):
+        return
+    if records.dumps(records.read(stage.record)) == records.dumps(content):
+        return
+    raise StoreError(
+        f"{node.name} has the key of this directory, but another content",
+        where=str(stage.record),
+        hint="a record was edited by hand, or two keys begin alike; move the directory away",
+    )
+
+
+def unmark_removed(store: Store, *, experiment: str, old: Mapping[str, str], kept: set[str]) -> None:
+    """Remove the marks of stages (kind by key) that an edited experiment no longer has. Their jobs run on."""
+    for key, kind in old.items():
+        if key not in kept:
+            with contextlib.suppress(FileNotFoundError):
+                store.stage(kind, key).mark(experiment).unlink()

@@ -1,0 +1,305 @@
+"""What the state machine is told and what it asks for. Events go into the journal as JSON, actions never do.
+
+Almost all truth lies in the directories: `Facts` is what they say of one stage, and a stage's policy is a function of
+its facts. So a coordinator that starts anew needs the journal only for what no directory holds (what was cancelled,
+which commands were carried out). Time enters as `now`: monotonic seconds of the coordinator that wrote the event;
+`Opened.clock` names that clock.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from jobs.spec import JobState
+
+
+@dataclass(frozen=True)
+class Live:
+    """An attempt that is not over.
+
+    reachable  its launcher is ours, so it may be polled and judged from here
+    job_id     None: claimed, but no handle was left (yet)
+    orphan     no handle, and whoever should have left one is gone
+    stopped    it was asked to yield
+    shared     other experiments that want the stage
+    """
+
+    number: int
+    experiment: str
+    host: str
+    launcher: str
+    reachable: bool
+    job_id: str | None = None
+    orphan: bool = False
+    stopped: bool = False
+    shared: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an attempt ended: all ranks' outcomes combined, or the verdict."""
+
+    number: int
+    result: str
+    cause: str | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the directories say of one stage.
+
+    parts     published images-seen counts of a growing kind; `artifact`: the result of the others
+    last      the highest attempt claimed (0: none); exactly one of `live` and `ended` speaks of it
+    spent     attempts since the last retry, by the cause they failed for; USER only under the code that is used now
+    idle      how many of the last attempts in a row ended like the last one and without progress
+    """
+
+    parts: tuple[int, ...] = ()
+    artifact: bool = False
+    last: int = 0
+    live: Live | None = None
+    ended: Ended | None = None
+    spent: Mapping[str, int] = field(default_factory=dict)
+    idle: int = 0
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any]) -> "Facts":
+        """From its JSON."""
+        live, ended = record["live"], record["ended"]
+        values = dict(record) | {
+            "parts": tuple(record["parts"]),
+            "live": Live(**(live | {"shared": tuple(live["shared"])})) if live else None,
+            "ended": Ended(**ended) if ended else None,
+        }
+        return cls(**values)
+
+
+NOTHING = Facts()
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The numbers of the cluster file that the state machine needs. `retries` is by cause, in lower case."""
+
+    retries: Mapping[str, int]
+    backoff_s: tuple[float, ...]
+    queued: int
+    running: int
+    stop_lead_s: float
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A coordinator took the lease and looked at every stage; stages without a directory are left out of `facts`."""
+
+    now: float
+    clock: str
+    token: int
+    policy: Policy
+    facts: Mapping[str, Facts]
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """One stage's directories were read again."""
+
+    now: float
+    key: str
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The scheduler's word for a live attempt."""
+
+    now: float
+    key: str
+    number: int
+    state: JobState
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Sought:
+    """No job bears the tag of an attempt that left no handle."""
+
+    now: float
+    key: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """The heartbeat of a live attempt stands still since `seconds` (0: it moves again). Shown, no more."""
+
+    now: float
+    key: str
+    number: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Hung:
+    """The heartbeat stood still for too long while everything around it worked."""
+
+    now: float
+    key: str
+    number: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """A person's command: cancel, retry, stop or leave. `command` is its name in the inbox, so that it counts once."""
+
+    now: float
+    command: str
+    verb: str
+    keys: tuple[str, ...] = ()
+    take_over: bool = False
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """Ctrl-C: ask every attempt of ours to save and yield, start nothing more."""
+
+    now: float
+
+
+@dataclass(frozen=True)
+class Paused:
+    """The store cannot be written (a full disk): nothing is started until it can. An empty reason: it can again."""
+
+    now: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Troubled:
+    """The scheduler did not answer several times in a row. An empty message: it answers again."""
+
+    now: float
+    message: str
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time passes: delays end, ready stages start, attempts that do not leave are ended."""
+
+    now: float
+
+
+Event = Opened | Surveyed | Observed | Sought | Unseen | Hung | Ordered | Interrupted | Paused | Troubled | Tick
+_KINDS: Mapping[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (Opened, Surveyed, Observed, Sought, Unseen, Hung, Ordered, Interrupted, Paused, Troubled, Tick)
+}
+
+
+def dump(event: Event) -> dict[str, Any]:
+    """The event's JSON."""
+    return {"event": type(event).__name__} | asdict(event)
+
+
+def parse(record: Mapping[str, Any]) -> Event:
+    """The inverse of `dump`."""
+    values = {name: value for name, value in record.items() if name != "event"}
+    for name, convert in _CONVERT.items():
+        if name in values:
+            values[name] = convert(values[name])
+    return _KINDS[record["event"]](**values)
+
+
+def _facts(value: Mapping[str, Any]) -> Any:
+    """Surveyed carries one stage's facts, Opened those of many by key."""
+    if "parts" in value:
+        return Facts.parse(value)
+    return {key: Facts.parse(facts) for key, facts in value.items()}
+
+
+def _policy(value: Mapping[str, Any]) -> Policy:
+    return Policy(**(dict(value) | {"backoff_s": tuple(value["backoff_s"])}))
+
+
+_CONVERT: Mapping[str, Callable[[Any], Any]] = {
+    "facts": _facts,
+    "policy": _policy,
+    "keys": tuple,
+    "state": JobState,
+}
+
+
+@dataclass(frozen=True)
+class Want:
+    """Publish stage.json and put the own mark."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """Claim attempt `number` and submit it. A Surveyed of the stage answers."""
+
+    key: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Adopt:
+    """Look for the job of an attempt without a handle."""
+
+    key: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Resubmit:
+    """No job bears its tag: submit the same attempt."""
+
+    key: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The job is gone: unless all outcomes are there after all, publish a verdict of this cause."""
+
+    key: str
+    number: int
+    cause: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Ask an attempt to save and yield."""
+
+    key: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """End an attempt's job now."""
+
+    key: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Unmark:
+    """Remove the own mark: this experiment no longer wants the stage."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class Forgive:
+    """Record a retry after attempt `number`: budgets count from there."""
+
+    key: str
+    number: int
+
+
+Action = Want | Start | Adopt | Resubmit | Judge | Stop | Cancel | Unmark | Forgive

@@ -1,0 +1,67 @@
+"""Commands of people to a running coordinator: one file each in inbox/, carried out in the order of their names.
+
+A file is removed after its command is in the journal. Should the coordinator die in between, the next one meets a name
+that the journal already knows, and only removes the file.
+"""
+
+import secrets
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from stx import records
+from stx.errors import StoreError
+from stx.paths import ExperimentDir
+
+Verb = Literal["cancel", "retry", "stop", "leave"]
+VERBS = ("cancel", "retry", "stop", "leave")
+
+
+@dataclass(frozen=True)
+class Command:
+    """cancel and retry are about `keys`; stop is a Ctrl-C; leave ends the coordinator and lets the jobs run on.
+
+    take_over: a retry may also declare attempts of other experiments lost, which no machine can see from here.
+    """
+
+    verb: Verb
+    keys: tuple[str, ...] = ()
+    take_over: bool = False
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A command and its file."""
+
+    path: Path
+    command: Command
+
+    @property
+    def name(self) -> str:
+        """What the journal knows it by."""
+        return self.path.stem
+
+
+def put(experiment: ExperimentDir, command: Command) -> None:
+    """Leave a command for whoever drives the experiment, now or next."""
+    experiment.inbox.mkdir(parents=True, exist_ok=True)
+    # The clock only sorts the commands that one person gives; the random part keeps two people apart.
+    name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.json"
+    records.publish(experiment.inbox / name, asdict(command))
+
+
+def letters(experiment: ExperimentDir) -> list[Letter]:
+    """The commands that wait, in order."""
+    try:
+        paths = sorted(path for path in experiment.inbox.iterdir() if path.suffix == ".json" and path.name[0] != ".")
+    except FileNotFoundError:
+        return []
+    return [Letter(path, _parse(records.read(path), path=path)) for path in paths]
+
+
+def _parse(record: dict[str, Any], *, path: Path) -> Command:
+    verb, keys = record.get("verb"), record.get("keys")
+    if verb not in VERBS or not isinstance(keys, list):
+        raise StoreError("not a command", where=str(path), hint="remove the file")
+    return Command(verb=verb, keys=tuple(keys), take_over=bool(record.get("take_over")))

@@ -1,0 +1,196 @@
+"""Who drives an experiment: numbered leases lease/<N>, each made by link(2), the highest holds.
+
+N is the fencing token: one link, one holder, so no two coordinators ever hold the same. The holder renews by rewriting
+its own file with another beat; when it sees a higher N it has lost, and stops writing. A lease expires when its
+contents did not change for its `lease_s` on the observer's own monotonic clock (no two machines' clocks are compared),
+or at once when it was released or its process is gone from this machine. Files of older leases stay: a number is never
+given twice.
+"""
+
+import contextlib
+import re
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs import processes
+from stx import records
+from stx.errors import LeaseHeld
+from stx.paths import ExperimentDir
+
+_NUMBER = re.compile(r"\d+")
+RENEWALS = 4
+POLL_S = 0.2
+
+Clock = Callable[[], float]
+Gone = Callable[[str], bool]
+Contents = tuple[int, dict[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the lease. `here`: its process lives on this machine; else only watching tells whether it lives."""
+
+    token: int
+    host: str
+    pid: int
+    here: bool
+
+
+def _is_here(process: str) -> bool:
+    """Whether a process would be seen from here if it existed: same machine, same boot."""
+    here = processes.unique_id(processes.me())
+    return process.split(":")[2:] == here.split(":")[2:]
+
+
+def _is_gone(process: str) -> bool:
+    """Whether it surely does not exist any more. False also when that cannot be known from here."""
+    if not _is_here(process):
+        return False
+    pid, start_time = process.split(":")[:2]
+    found = processes.look(int(pid))
+    return found is None or found.start_time != int(start_time)
+
+
+def holder(experiment: ExperimentDir, *, is_gone: Gone = _is_gone) -> Holder | None:
+    """Who holds the lease as far as one look can tell: None if nobody did, it was released, or its process is gone."""
+    token = highest(experiment)
+    record = records.find(_file(experiment, token)) if token else None
+    if record is None or record["released"]:
+        return None
+    owner = str(record["process"])
+    if is_gone(owner):
+        return None
+    return Holder(token=token, host=record["host"], pid=int(owner.split(":")[0]), here=_is_here(owner))
+
+
+def highest(experiment: ExperimentDir) -> int:
+    """The highest token given so far; 0 if none was."""
+    try:
+        names = [entry.name for entry in experiment.lease.iterdir()]
+    except FileNotFoundError:
+        return 0
+    return max((int(name) for name in names if _NUMBER.fullmatch(name)), default=0)
+
+
+class Observer:
+    """Watches a lease over time. One look cannot tell a dead holder on another machine from a slow one."""
+
+    def __init__(self, experiment: ExperimentDir, *, clock: Clock = time.monotonic, is_gone: Gone = _is_gone) -> None:
+        self._experiment = experiment
+        self._clock = clock
+        self._is_gone = is_gone
+        self._seen: Contents = (0, None)
+        self._since = clock()
+
+    def expired(self) -> bool:
+        """Whether nobody holds the lease now."""
+        return self.free() is not None
+
+    def free(self) -> int | None:
+        """The highest token if nobody holds it now, else None. Only the number after this one may be taken."""
+        contents = _contents(self._experiment)
+        token, record = contents
+        if record is None or record["released"] or self._is_gone(str(record["process"])):
+            return token
+        now = self._clock()
+        if self._seen != contents:
+            self._seen, self._since = contents, now
+        return token if now - self._since >= float(record["lease_s"]) else None
+
+
+class Lease:
+    """A lease that was ours when it was made; `hold` tells whether it still is."""
+
+    def __init__(self, experiment: ExperimentDir, *, token: int, lease_s: float, clock: Clock, me: str) -> None:
+        self.token = token
+        self._experiment = experiment
+        self._lease_s = lease_s
+        self._clock = clock
+        self._me = me
+        self._beat = 0
+        self._renewed = clock()
+
+    def hold(self) -> None:
+        """Call before everything that writes: LeaseHeld when somebody took over; renews when it is time."""
+        if highest(self._experiment) != self.token:
+            raise self._lost()
+        if self._clock() - self._renewed >= self._lease_s / RENEWALS:
+            self._beat += 1
+            self._write(released=False)
+            self._renewed = self._clock()
+
+    def release(self) -> None:
+        """Let the next coordinator start at once. On a full disk it will see that our process is gone."""
+        if highest(self._experiment) == self.token:
+            with contextlib.suppress(OSError):
+                self._write(released=True)
+
+    def _write(self, *, released: bool) -> None:
+        record = content(self._me, beat=self._beat, lease_s=self._lease_s, released=released)
+        records.write(_file(self._experiment, self.token), record)
+
+    def _lost(self) -> LeaseHeld:
+        now = holder(self._experiment)
+        by = f"{now.host}, process {now.pid}" if now else "another one"
+        return LeaseHeld("another coordinator took over; this one stops", where=str(self._experiment.path), hint=by)
+
+
+def acquire(
+    experiment: ExperimentDir,
+    *,
+    lease_s: float,
+    clock: Clock = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    me: str | None = None,
+    is_gone: Gone = _is_gone,
+) -> Lease:
+    """Take the lease. A holder that may be dead is watched for as long as its lease lasts; LeaseHeld if it lives."""
+    me = me or processes.unique_id(processes.me())
+    experiment.lease.mkdir(parents=True, exist_ok=True)
+    observer = Observer(experiment, clock=clock, is_gone=is_gone)
+    seen = _contents(experiment)
+    while (free := observer.free()) is None:
+        if _contents(experiment) != seen:
+            raise _held(experiment)
+        sleep(POLL_S)
+    lease = take(experiment, token=free + 1, lease_s=lease_s, clock=clock, me=me)
+    if lease is None:
+        raise _held(experiment)
+    return lease
+
+
+def take(experiment: ExperimentDir, *, token: int, lease_s: float, clock: Clock, me: str) -> Lease | None:
+    """Link this number; None when somebody was first. It must be the one after a token that was seen to be free: the
+    highest plus one, read anew, would take the lease from a holder that came in between.
+    """
+    if not records.publish(_file(experiment, token), content(me, beat=0, lease_s=lease_s, released=False)):
+        return None
+    return Lease(experiment, token=token, lease_s=lease_s, clock=clock, me=me)
+
+
+def content(me: str, *, beat: int, lease_s: float, released: bool) -> dict[str, Any]:
+    """What a lease file says. `me` is the process, under a name that is never given twice."""
+    return {"process": me, "host": socket.gethostname(), "beat": beat, "lease_s": lease_s, "released": released}
+
+
+def _contents(experiment: ExperimentDir) -> Contents:
+    token = highest(experiment)
+    return token, records.find(_file(experiment, token)) if token else None
+
+
+def _file(experiment: ExperimentDir, token: int) -> Path:
+    return experiment.lease / str(token)
+
+
+def _held(experiment: ExperimentDir) -> LeaseHeld:
+    now = holder(experiment)
+    where = f"{now.host}, process {now.pid}" if now else "unknown"
+    return LeaseHeld(
+        f"another coordinator drives this experiment ({where})",
+        where=str(experiment.path),
+        hint="watch it with `stx status --watch`, or end it with Ctrl-C where it runs",
+    )

@@ -1,0 +1,110 @@
+"""Drive an experiment to its end: foreground, detached and --once are this same loop.
+
+Exit codes: 0 everything is done, 3 something failed (or is blocked or cancelled), 130 interrupted. LeaseHeld when
+another coordinator drives the experiment, or took it over.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+
+from jobs.launcher import Launcher
+from stx.config.cluster import Cluster
+from stx.coordinator.driver import Coordinator
+from stx.coordinator.inbox import Command
+from stx.coordinator.lease import acquire
+from stx.coordinator.prepare import prepare
+from stx.coordinator.snapshot import Code
+from stx.coordinator.state import State
+from stx.paths import Store
+from stx.spec import Graph
+
+__all__ = ["command", "drive", "prepare"]
+
+INTERRUPTED = 130
+SLICE_S = 0.1
+LEAVING_POLL_S = 1.0
+
+
+def drive(
+    store: Store,
+    graph: Graph,
+    cluster: Cluster,
+    launcher: Launcher,
+    *,
+    code: Code,
+    python: str,
+    on_tick: Callable[[State], None],
+    stop: Callable[[], int],
+    once: bool = False,
+    accept_code: bool = False,
+) -> int:
+    """Run a prepared experiment. `stop()` is how often Ctrl-C was pressed so far: once means that all attempts save and
+    leave and we wait for them; twice means that we leave at once and the jobs run on.
+    """
+
+    def wait(seconds: float) -> None:
+        time.sleep(seconds)
+        if stop():
+            raise KeyboardInterrupt
+
+    lease = acquire(store.experiment(graph.experiment), lease_s=cluster.lease_s, sleep=wait)
+    try:
+        coordinator = Coordinator(
+            store, graph, cluster, launcher, lease=lease, code=code, python=python, accept_code=accept_code
+        )
+        coordinator.open()
+        while True:
+            presses = stop()
+            if presses >= 2:
+                return INTERRUPTED
+            if presses and not coordinator.state.stopping:
+                coordinator.interrupt()
+            on_tick(coordinator.round())
+            ending = end(coordinator.state, once=once)
+            if ending is not None:
+                if coordinator.state.exit_code == 0:
+                    coordinator.close()
+                return ending
+            sleep(cluster.poll_s if not coordinator.state.stopping else min(cluster.poll_s, LEAVING_POLL_S), stop=stop)
+    finally:
+        lease.release()
+
+
+def end(state: State, *, once: bool) -> int | None:
+    """The exit code if the loop is to end after this round."""
+    if state.finished:
+        return state.exit_code
+    if state.stopping and not any(state.held()):
+        return INTERRUPTED
+    return 0 if once or state.leaving else None
+
+
+def sleep(seconds: float, *, stop: Callable[[], int]) -> None:
+    """Sleep, but not through a Ctrl-C."""
+    before, until = stop(), time.monotonic() + seconds
+    while stop() == before and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, SLICE_S))
+
+
+def command(
+    store: Store,
+    graph: Graph,
+    cluster: Cluster,
+    launcher: Launcher,
+    order: Command,
+    *,
+    code: Code,
+    python: str,
+) -> State:
+    """Carry out a cancel or a retry when nobody drives the experiment: takes the lease, starts nothing. LeaseHeld when
+    somebody does: put it into the inbox then.
+    """
+    lease = acquire(store.experiment(graph.experiment), lease_s=cluster.lease_s)
+    try:
+        coordinator = Coordinator(store, graph, cluster, launcher, lease=lease, code=code, python=python)
+        coordinator.open()
+        coordinator.order(order, name=f"direct-{secrets.token_hex(8)}")
+        return coordinator.state
+    finally:
+        lease.release()

@@ -1,0 +1,82 @@
+"""Before anything is queued: is this a store, may we write, has it hard links; then the experiment's own files."""
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from jobs import files
+from stx import records
+from stx.coordinator import lease
+from stx.coordinator.attempts import unmark_removed
+from stx.coordinator.journal import FULL
+from stx.errors import LeaseHeld, StoreError
+from stx.paths import Store
+from stx.spec import Graph
+
+FORMAT = 1
+
+
+def prepare(store: Store, graph: Graph, text: str) -> None:
+    """Make or check the store, and write experiment.yaml and graph.json. LeaseHeld if a live coordinator drives another
+    graph under this name. Marks of stages that an edit removed are taken away; submitting never cancels a job.
+    """
+    check_store(store)
+    experiment = store.experiment(graph.experiment)
+    try:
+        experiment.lease.mkdir(parents=True, exist_ok=True)
+        old, new = records.find(experiment.graph), graph.dump()
+        if old is None or records.dumps(old) != records.dumps(new):
+            if lease.holder(experiment) is not None:
+                raise LeaseHeld("another coordinator drives another version of it", where=str(experiment.path))
+            records.write(experiment.graph, new)
+            before = {node["key"]: node["spec"]["kind"] for node in old["nodes"]} if old else {}
+            unmark_removed(store, experiment=graph.experiment, old=before, kept={node.key for node in graph.nodes})
+        if files.read(experiment.file) != text.encode():
+            files.write(experiment.file, text.encode())
+    except OSError as error:
+        raise _refused(error, experiment.path) from error
+
+
+def check_store(store: Store) -> None:
+    """StoreError unless files can be written and hard-linked here, in the one format there is. Makes store.json."""
+    try:
+        store.root.mkdir(parents=True, exist_ok=True)
+        _try_links(store.root)
+        store.stages.mkdir(exist_ok=True)
+        records.publish(store.record, {"id": secrets.token_hex(4), "format": FORMAT})
+    except OSError as error:
+        raise _refused(error, store.root) from error
+    found = records.read(store.record)
+    if found.get("format") != FORMAT:
+        raise StoreError(
+            f"this store has format {found.get('format')}, this version of stx knows format {FORMAT}",
+            where=str(store.record),
+            hint="use the version of stx that made it, or another --store",
+        )
+
+
+def _try_links(root: Path) -> None:
+    probe = files.new_temp(root / "probe")
+    twin = files.new_temp(root / "probe")
+    try:
+        files.write(probe, b"")
+        try:
+            os.link(probe, twin)
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            raise StoreError(
+                f"no hard links here ({error.strerror})",
+                where=str(root),
+                hint="stx publishes by link(2); put the store on a file system that has it (local disk, NFS, Lustre)",
+            ) from error
+    finally:
+        for path in (probe, twin):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _refused(error: OSError, path: Path) -> StoreError:
+    words = "the disk is full" if error.errno in FULL else f"cannot be written: {error.strerror}"
+    return StoreError(words, where=str(error.filename or path), hint="free some space, or choose another --store")

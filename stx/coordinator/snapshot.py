@@ -1,0 +1,89 @@
+"""The sources that attempts run from: <store>/code/<digest>/, so that an edit does not reach into a running experiment.
+
+The digest covers every .py and .yaml file of stx and jobs. The science digest covers only what decides the numbers:
+worker, model, flow, alignment, data, evaluation and the versions of torch and deepspeed; a checkpoint of another one is
+refused.
+"""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import jobs
+import stx
+from jobs import files
+from stx import records
+from stx.errors import StoreError
+from stx.paths import Store
+
+SCIENCE = ("worker", "model", "flow", "alignment", "data", "evaluation")
+SUFFIXES = frozenset({".py", ".yaml"})
+
+
+@dataclass(frozen=True)
+class Code:
+    """A snapshot: `path` goes onto PYTHONPATH."""
+
+    digest: str
+    science_digest: str
+    path: Path
+
+
+def snapshot(store: Store) -> Code:
+    """Copy the running sources into the store unless they are there; StoreError when what is there differs."""
+    sources = _sources(Path(jobs.__file__).parent) | _sources(Path(stx.__file__).parent)
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in sources.items()}
+    digest = records.digest(hashes)
+    path = store.code(digest)
+    if not path.exists():
+        _copy(sources, path)
+    _verify(path, hashes)
+    return Code(digest=digest, science_digest=science_digest(hashes), path=path)
+
+
+def science_digest(hashes: dict[str, str]) -> str:
+    """Digest of what decides the numbers. No torch is imported to learn its version."""
+    prefixes = tuple(f"stx/{folder}/" for folder in SCIENCE)
+    science = {name: value for name, value in hashes.items() if name.startswith(prefixes)}
+    return records.digest({"sources": science, "versions": {name: _version(name) for name in ("torch", "deepspeed")}})
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _sources(package: Path) -> dict[str, bytes]:
+    found = sorted(path for path in package.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+    return {str(path.relative_to(package.parent)): path.read_bytes() for path in found}
+
+
+def _copy(sources: dict[str, bytes], path: Path) -> None:
+    """Write aside, then rename the whole folder. Whoever renames second finds the same content there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = files.new_temp(path)
+    try:
+        for name, data in sources.items():
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            (aside / name).write_bytes(data)
+        aside.rename(path)
+    except OSError:
+        shutil.rmtree(aside, ignore_errors=True)
+        if not path.exists():
+            raise
+    files.fsync_dir(path.parent)
+
+
+def _verify(path: Path, hashes: dict[str, str]) -> None:
+    for name, expected in hashes.items():
+        data = files.read(path / name)
+        if data is None or hashlib.sha256(data).hexdigest() != expected:
+            raise StoreError(
+                f"the copy of {name} in the store is not what its digest says",
+                where=str(path),
+                hint="remove that folder; it is copied again at the next submit",
+            )
