@@ -183,7 +183,7 @@ def _seed(node: Node) -> str:
     others = [
         f"{name.removesuffix('.seed')} {plain(value)}"
         for name, value in sorted(node.point.items())
-        if is_seed(name) and name != f"{node.stage}.seed"
+        if is_seed(name) and name != "seed"
     ]
     return ", ".join([own, *others])
 
@@ -223,7 +223,8 @@ def _judge(node: Node, run: Node) -> str:
     """The evaluate stage, with the options swept between the run and the score (guidance of the sampler, number of
     samples).
     """
-    extra = [f"{short(name)}={plain(value)}" for name, value in sorted(node.point.items()) if name not in run.point]
+    of_run = {*run.point, *(f"{run.stage}.{name}" for name in run.point)}
+    extra = [f"{short(name)}={plain(value)}" for name, value in sorted(node.point.items()) if name not in of_run]
     return " ".join([node.stage, *extra])
 
 

@@ -119,9 +119,10 @@ def npy(array: np.ndarray[Any, Any]) -> bytes:
 def add_run(
     world: World, name: str, *, method: str, milestones: tuple[int, ...] = MILESTONES, scored: bool = True, **more: Any
 ) -> Node:
-    """A train stage, its samples and its scores, all finished."""
+    """A train stage, its samples and its scores, all finished; points as the plan writes them."""
     point = more.pop("point", {})
-    seed = point.get(f"{name.split(':')[0]}.seed", 0)
+    inherited = {f"{name.split(':')[0]}.{option}": value for option, value in point.items()}
+    seed = point.get("seed", 0)
     run = world.add(
         name,
         "train",
@@ -136,12 +137,12 @@ def add_run(
         "sample",
         inputs={"run": Input("train", run.key)},
         wants=milestones,
-        point=point,
+        point=inherited,
         science={"name": "samples"},
     )
     inputs = {"samples": Input("sample", sample.key)}
     judge = world.add(
-        f"scores:{name}", "evaluate", inputs=inputs, wants=milestones, point=point, science={"name": "scores"}
+        f"scores:{name}", "evaluate", inputs=inputs, wants=milestones, point=inherited, science={"name": "scores"}
     )
     world.attempt(run, lines=[(images, 1.0 - images / 1e5) for images in range(3200, milestones[-1] + 1, 3200)])
     labels = np.arange(20, dtype=np.int64) % 10
@@ -180,7 +181,7 @@ def quickstart(world: World) -> World:
             world,
             f"vanilla:seed={seed}",
             method="vanilla",
-            point={"vanilla.seed": seed},
+            point={"seed": seed},
             inputs={"latents": Input("autoencoder", vae.key)},
         )
     phase1 = add_run(world, "phase1", method="phase1")
@@ -190,7 +191,7 @@ def quickstart(world: World) -> World:
         world.finish(node, files={"payload/x": b""})
     inputs = {"alignment.teacher": Input("freeze", teacher.key), "alignment.features": Input("features", features.key)}
     for guidance, seed, method in ((5.0, 0, "phase2"), (5.0, 1, "phase2"), (1, 0, "phase2 g1"), (30, 0, "phase2 g30")):
-        point = {"phase2.alignment.guidance": guidance, "phase2.seed": seed}
+        point = {"alignment.guidance": guidance, "seed": seed}
         add_run(world, f"phase2:guidance={guidance:g},seed={seed}", method=method, point=point, inputs=inputs)
     world.save(y="frechet_distance", x=["images_seen", "total_compute"], series=["vanilla", "phase1", "phase2"])
     return world

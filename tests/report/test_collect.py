@@ -49,6 +49,14 @@ def test_two_stages_that_share_a_key_are_both_told(world: Any, add_scored_run: A
     assert len(facts.stages) == 3
 
 
+def test_the_points_of_a_run_are_no_variation_of_its_scores(world: Any, add_scored_run: Any) -> None:
+    for seed in (0, 1):
+        add_scored_run(world, f"vanilla:seed={seed}", method="vanilla", point={"seed": seed}, stage="vanilla")
+    world.save()
+    facts = collect(world.store, world.experiment)
+    assert {(score.judge, score.seed) for score in facts.scores} == {("scores", "0"), ("scores", "1")}
+
+
 def test_scores_of_a_guidance_swept_sampler_are_kept_apart(world: Any, add_scored_run: Any) -> None:
     run = add_scored_run(world, "vanilla", method="vanilla")
     judge = next(node for node in world.nodes if node.stage == "scores")

@@ -43,11 +43,9 @@ def test_equal_compute_says_so_when_the_baseline_wins(world: Any, add_scored_run
             f"vanilla:seed={seed}",
             method="vanilla",
             milestones=(16_000, 32_000, 80_000),
-            point={"vanilla.seed": seed},
+            point={"seed": seed},
         )
-        add_scored_run(
-            world, f"phase1:seed={seed}", method="phase1", milestones=(16_000, 64_000), point={"phase1.seed": seed}
-        )
+        add_scored_run(world, f"phase1:seed={seed}", method="phase1", milestones=(16_000, 64_000), point={"seed": seed})
     world.save(series=["vanilla", "phase1"])
     text = markdown.text(collect(world.store, world.experiment), figure_names=[])
     assert "At 64 TFLOP of total compute, phase1" in text

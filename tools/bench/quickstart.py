@@ -2,7 +2,7 @@
 
     python tools/bench/quickstart.py [--store DIR] [stx submit arguments ...]
 
-Must hold: at most 8 minutes on 2 otherwise idle cores, at most 4 GiB. Memory is sampled four times a second: the sum of
+Must hold: at most 8 minutes on 2 otherwise idle cores, at most 4 GiB. Memory is sampled once a second: the sum of
 resident sets (shared pages counted in every process, so an upper bound) and of proportional sets (counted once).
 """
 
@@ -56,7 +56,7 @@ def measure(store: str, extra: list[str]) -> tuple[float, float, float]:
         own = [p for p in family(store) if p.pid != os.getpid()]
         rss, pss = memory(own)
         peak_rss, peak_pss = max(peak_rss, rss), max(peak_pss, pss)
-        time.sleep(0.25)
+        time.sleep(1.0)
     if process.returncode:
         sys.exit(f"the quickstart ended with exit code {process.returncode}")
     return time.monotonic() - start, peak_rss, peak_pss
