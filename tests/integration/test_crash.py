@@ -40,7 +40,11 @@ class Chaos:
 
     @property
     def extra(self) -> dict[str, str]:
-        return {"PYTHONPATH": str(FAULTS), "STX_FAULT_TICKETS": str(self.folder)}
+        return {
+            "PYTHONPATH": str(FAULTS),
+            "STX_FAULT_TICKETS": str(self.folder),
+            "STX_CLUSTER": str(HERE / "eager.yaml"),
+        }
 
     def kills(self) -> list[dict]:
         path = self.folder / "kills.jsonl"
