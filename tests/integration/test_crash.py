@@ -41,7 +41,7 @@ class Chaos:
     @property
     def extra(self) -> dict[str, str]:
         return {
-            "PYTHONPATH": str(FAULTS),
+            "PYTHONPATH": os.pathsep.join([str(FAULTS), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "STX_FAULT_TICKETS": str(self.folder),
             "STX_CLUSTER": str(HERE / "eager.yaml"),
         }
