@@ -119,7 +119,7 @@ def test_ctrl_c_saves_and_leaves_and_the_same_command_goes_on(with_latents, new_
     assert second["info"]["recomputed_images"] == 0
 
 
-def test_a_second_ctrl_c_leaves_the_jobs_running_and_the_same_command_adopts_them(with_latents):
+def test_a_killed_coordinator_leaves_the_jobs_running_and_the_same_command_adopts_them(with_latents):
     stx = with_latents
     file = experiment(stx.folder, steps=1500)
     process = stx.start("submit", file)
