@@ -106,6 +106,9 @@ def _create(path: Path, chunks: Iterable[bytes]) -> None:
         for chunk in chunks:
             _write_all(descriptor, chunk)
         os.fsync(descriptor)
+    except OSError as error:
+        error.filename = error.filename or os.fspath(path)  # write(2) does not say which file met the full disk
+        raise
     finally:
         os.close(descriptor)
 
@@ -178,6 +181,11 @@ class AttemptDir:
         return self.path / "rendezvous.json"
 
     @property
+    def output(self) -> Path:
+        """What a program of the user's writes."""
+        return self.path / "output"
+
+    @property
     def supervisor_log(self) -> Path:
         """What jobs.exec itself has to say."""
         return self.path / "supervisor.log"
@@ -185,6 +193,14 @@ class AttemptDir:
     def outcome(self, rank: int) -> Path:
         """What a rank says of its attempt."""
         return self.path / f"outcome-{rank}.json"
+
+    def outcomes(self) -> list[Path]:
+        """What the ranks said so far, in order of their names."""
+        return sorted(self.path.glob("outcome-*.json"))
+
+    def logs(self) -> list[Path]:
+        """The logs of all ranks, in order of their names."""
+        return sorted(self.path.glob("rank-*.log"))
 
     def alive(self, rank: int) -> Path:
         """Made by a worker once its signal handlers stand; without it an end is a failed start."""

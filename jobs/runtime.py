@@ -1,4 +1,4 @@
-"""The worker's side of a job: signals, heartbeat, outcome, rendezvous. Standard library only.
+"""The worker's side of a job: signals, heartbeat, watchdog, outcome, rendezvous. Standard library only.
 
 `install()` is the first thing a worker does. Until then USR1, USR2 and TERM are blocked (jobs.exec does that) and wait;
 from then on USR2 and TERM set a flag that the worker asks for at its step boundaries (a handler that saved by itself
@@ -14,7 +14,9 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -112,25 +114,50 @@ class Heart:
     def __init__(self, attempt_dir: Path, *, every_s: float = 2.0) -> None:
         self._path = AttemptDir(attempt_dir).heartbeat if rank() == 0 else None
         self._every_s = every_s
-        self._counter = 0
-        self._phase = ""
         self._next = 0.0
+        self.counter = 0
+        self.phase = "start"
         self.failures = 0
 
     def beat(self, phase: str, **numbers: float) -> None:
         """Count; write if the last write is long enough ago, or the phase is new."""
-        self._counter += 1
         start = time.monotonic()
-        if self._path is None or (phase == self._phase and start < self._next):
+        due = self.counter == 0 or phase != self.phase or start >= self._next
+        self.counter += 1
+        self.phase = phase
+        if self._path is None or not due:
             return
-        self._phase = phase
-        record = {"counter": self._counter, "phase": phase, "time": time.time(), "numbers": numbers}
+        record = {"counter": self.counter, "phase": phase, "time": time.time(), "numbers": numbers}
         try:
             files.write(self._path, json.dumps(record).encode() + b"\n")
         except OSError:
             self.failures += 1
         now = time.monotonic()
         self._next = now + max(self._every_s, _WRITE_SHARE * (now - start))
+
+
+def watch(attempt_dir: Path, heart: Heart, *, limits: Mapping[str, float], every_s: float = 1.0) -> None:
+    """Start the watchdog: a thread that ends this rank when its heart stands still for its phase's limit, in seconds.
+
+    All stacks go to the log, HANG into the outcome; then the process ends, and the supervisor ends the other ranks.
+    """
+    arguments = (attempt_dir, heart, limits, every_s)
+    threading.Thread(target=_watch, args=arguments, name="watchdog", daemon=True).start()
+
+
+def _watch(attempt_dir: Path, heart: Heart, limits: Mapping[str, float], every_s: float) -> None:
+    seen, still = heart.counter, 0.0
+    while still < limits.get(heart.phase, limits["other"]):
+        time.sleep(every_s)
+        # Not the clock's difference: a process that was stopped and continued has not hung.
+        still = still + every_s if heart.counter == seen else 0.0
+        seen = heart.counter
+    faulthandler.dump_traceback(all_threads=True)
+    message = f"no progress for {still:.0f} s in phase {heart.phase!r}; the stacks of all threads are in the log"
+    try:
+        finish(attempt_dir, rank(), Result.FAILED, Cause.HANG, message)
+    finally:
+        os._exit(1)
 
 
 def finish(

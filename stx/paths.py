@@ -13,6 +13,14 @@ from pathlib import Path
 from jobs.files import AttemptDir
 
 KEY_DIGITS = 12
+
+# Payload files that more than their own stage kind reads.
+IMAGES_INFO = "images.json"
+WEIGHTS = "weights.safetensors"
+LABELS = "labels.npy"
+SCORES = "scores.json"
+
+CHECKPOINT = re.compile(r"(\d+)-(\d+)")  # <images>-<attempt>
 _INTENT = re.compile(r"(\d+)\.intent\.json")
 _EVENTS = re.compile(r"events-(\d+)\.jsonl")
 
@@ -74,6 +82,10 @@ class StageDir:
         """checkpoints/<images>-<attempt>/, complete when it bears this name."""
         return self.path / "checkpoints"
 
+    def saved(self) -> list[int]:
+        """The images-seen counts that have a complete checkpoint, ascending."""
+        return sorted(set(_numbers(self.checkpoints, CHECKPOINT)))
+
     @property
     def result(self) -> PartDir:
         """The result of a kind that does not grow: payload/ and artifact.json."""
@@ -84,6 +96,16 @@ class StageDir:
         """The content files of a kind that does not grow."""
         return self.path / "payload"
 
+    @property
+    def output_kept(self) -> Path:
+        """What a program of the user's left when it yielded: where its next run goes on."""
+        return self.path / "output"
+
+    @property
+    def output_finished(self) -> Path:
+        """The whole output of a program that ended well, until it is published."""
+        return self.path / "output-finished"
+
     def part(self, kind: str, images: int) -> PartDir:
         """One result of a growing kind: milestones/<images> of a train stage, parts/<images> of the others."""
         return PartDir(self.path / parts_folder(kind) / str(images))
@@ -93,6 +115,11 @@ class StageDir:
         folder = self.path / parts_folder(kind)
         found = _numbers(folder, re.compile(r"(\d+)"))
         return [images for images in found if PartDir(folder / str(images)).artifact.exists()]
+
+
+def samples_file(number: int) -> str:
+    """The file of one chunk of samples."""
+    return f"samples-{number:05d}.npy"
 
 
 def parts_folder(kind: str) -> str:
@@ -133,6 +160,11 @@ class ExperimentDir:
     def inbox(self) -> Path:
         """Commands to a running coordinator, one file each."""
         return self.path / "inbox"
+
+    @property
+    def canary(self) -> Path:
+        """Written again and again, to see whether the store can be written."""
+        return self.path / ".canary"
 
     @property
     def report(self) -> Path:

@@ -4,6 +4,7 @@ One value has one encoding: sorted keys, no spaces, ASCII, finite numbers. Recor
 files.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
@@ -69,12 +70,24 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         yield _parse(line, where=f"{path}:{number}")
 
 
+@contextlib.contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Around whatever makes sense of a record: one that lacks something is a StoreError that names its file."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"not what stx writes here ({type(error).__name__}: {error})"
+        raise StoreError(what, where=str(path), hint=_DAMAGED) from error
+
+
+_DAMAGED = "the file was not written by stx, or the disk damaged it; restore it, or move its folder away"
+
+
 def _parse(data: bytes, *, where: str) -> dict[str, Any]:
     try:
         record = json.loads(data)
     except (ValueError, RecursionError) as error:
-        hint = "the file was not written by stx, or the disk damaged it"
-        raise StoreError(f"not JSON: {error}", where=where, hint=hint) from error
+        raise StoreError(f"not JSON: {error}", where=where, hint=_DAMAGED) from error
     if not isinstance(record, dict):
-        raise StoreError(f"a record is a JSON object, this is {type(record).__name__}", where=where)
+        raise StoreError(f"a record is a JSON object, this is {type(record).__name__}", where=where, hint=_DAMAGED)
     return record

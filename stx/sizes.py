@@ -110,11 +110,6 @@ def sit_parameters(shape: SitShape, latent: LatentShape, *, qk_norm: bool = Fals
     return patches + time + labels + shape.depth * block + final
 
 
-def position_parameters(shape: SitShape, latent: LatentShape) -> int:
-    """The fixed position embedding, which published counts include."""
-    return num_tokens(shape, latent) * shape.width
-
-
 def block_flops(shape: SitShape, latent: LatentShape) -> float:
     """One block, forward, one image."""
     tokens, width = num_tokens(shape, latent), shape.width

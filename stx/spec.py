@@ -61,11 +61,20 @@ class StageSpec:
 
 @dataclass(frozen=True)
 class Cost:
-    """The bill of one stage: arithmetic, bytes left in the store, and for train stages what one image costs."""
+    """The bill of one stage: arithmetic, bytes left in the store, and for train stages what one image costs: less from
+    image `stop_images` on, where alignment stops.
+    """
 
     flops: float = 0.0
     bytes: float = 0.0
     flops_per_image: float = 0.0
+    stop_images: int | None = None
+    flops_per_image_after_stop: float = 0.0
+
+    def until(self, images: int) -> float:
+        """FLOPs of a train stage from its first image to `images` seen."""
+        before = images if self.stop_images is None else min(images, self.stop_images)
+        return self.flops_per_image * before + self.flops_per_image_after_stop * (images - before)
 
 
 @dataclass(frozen=True)

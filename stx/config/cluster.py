@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from jobs import slots
+from stx import named
 from stx.config import schema
 from stx.config.load import read_document, value_at
 from stx.config.schema import Many, Positive, Problem, Section, choice, only, refusal, refusals
@@ -52,7 +53,7 @@ class Coordinator(Section):
 
 
 class HangAfter(Section):
-    """Seconds without progress, by what the worker was doing, after which its own watchdog ends it."""
+    """Seconds without a heartbeat, by what the worker was doing, after which its own watchdog ends it (cause HANG)."""
 
     start: Seconds = 900.0
     step: Seconds = 600.0
@@ -121,7 +122,8 @@ def _merged_stages(value: Any) -> Any:
     default = value.get("default", {}) if isinstance(value, Mapping) else None
     if not isinstance(default, Mapping):
         return value
-    found: list[Problem] = []
+    kinds = named.names("stx.stages")  # found by file name; nothing of them is imported
+    found = [_no_kind(kind, kinds) for kind in value if kind not in ("default", *kinds)]
     merged: dict[str, StageResources] = {}
     for kind, own in {"default": default, **value}.items():
         if not isinstance(own, Mapping):
@@ -139,6 +141,11 @@ def _merged_stages(value: Any) -> Any:
     if found:
         raise refusals(found)
     return merged
+
+
+def _no_kind(kind: str, kinds: list[str]) -> Problem:
+    error = named.unknown(kind, ["default", *kinds], what=f'"{kind}" is no stage kind')
+    return Problem((kind,), error.what, error.hint)
 
 
 def _over(default: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,10 +191,9 @@ def load_cluster(name_or_path: str | Path | None = None) -> Cluster:
     if re.fullmatch(r"[a-z][a-z0-9_-]*", wanted) and not path.is_file():
         path = BUILT_IN / f"{wanted}.yaml"
         if not path.is_file():
-            known = ", ".join(sorted(file.stem for file in BUILT_IN.glob("*.yaml")))
-            raise ConfigError(
-                f'no built-in cluster "{wanted}"', hint=f"known: {known}; or give the path of a cluster file"
-            )
+            known = sorted(file.stem for file in BUILT_IN.glob("*.yaml"))
+            error = named.unknown(wanted, known, what=f'no built-in cluster "{wanted}"')
+            raise ConfigError(error.what, hint=f"{error.hint}; or give the path of a cluster file")
     return _parse(path, file=wanted if path.parent != BUILT_IN else f"cluster {wanted}")
 
 
@@ -195,7 +201,9 @@ def _parse(path: Path, *, file: str) -> Cluster:
     _, document = read_document(path)
     mapping = {} if document.value is None else document.value
     if not isinstance(mapping, Mapping):
-        raise ConfigError("a cluster file is a mapping", where=file)
+        raise ConfigError(
+            "a cluster file is a mapping, this is not", where=file, hint=f"it has {', '.join(Cluster.model_fields)}"
+        )
     cluster = schema.validate(Cluster, {"name": path.stem, **mapping})
     if isinstance(cluster, Cluster):
         return cluster

@@ -9,6 +9,7 @@ Nothing is validated here but the shape: what options a kind has is the business
 puts both together. A draft knows where every value of it stands, so that whoever refuses a value can say so.
 """
 
+import difflib
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,8 +82,9 @@ class Draft:
             parts = tuple(swept.split("."))
             if parts == path[: len(parts)]:
                 return self.source.where(place + path[len(parts) :], value=value, shown=shown)
+        through = not isinstance(value_at(self.options, path), Mapping)  # a sweep reaches below what is no mapping
         for root in self.roots:
-            if root + path in self.source.places:
+            if root + path in self.source.places and not (through and self._swept_below(path)):
                 return self.source.where(root + path, value=value, shown=shown)
         for swept, place in point.paths.items():
             if tuple(swept.split("."))[: len(path)] == path:  # a mapping that only this sweep speaks of
@@ -92,6 +94,9 @@ class Draft:
                 if root + path[:length] in self.source.places:
                     return self.source.where(root + path, value=value, shown=shown)
         return self.source.where(self.roots[0] + path, value=value, shown=shown)
+
+    def _swept_below(self, path: Path) -> bool:
+        return any(tuple(swept.split("."))[: len(path)] == path for swept in self.swept)
 
     def merged(self, point: Point) -> Mapping[str, Any]:
         """The options at a sweep point."""
@@ -108,6 +113,13 @@ class Experiment:
     path: FilePath
     text: str
     source: Source
+
+    def where(self, stage: str, option: str, *, values: Mapping[str, Any]) -> str:
+        """The place of an option (a dotted path) of a stage, at the sweep point that has these values."""
+        draft, path = self.drafts[stage], tuple(option.split("."))
+        point = next((one for one in draft.points if one.values.items() <= values.items()), draft.points[0])
+        value = value_at(draft.merged(point), path)
+        return draft.where(path, point=point, value=value, shown=_is_leaf(value))
 
     @property
     def defaults(self) -> Mapping[str, Mapping[str, Any]]:
@@ -138,22 +150,37 @@ def load_experiment(path: FilePath, *, sets: Sequence[str] = ()) -> Experiment:
     )
 
 
-def read_document(path: FilePath) -> tuple[str, yaml.Document]:
-    """The text and the parsed content of a file that a user named."""
+def read_document(path: FilePath, *, where: str | None = None) -> tuple[str, yaml.Document]:
+    """The text and the parsed content of a file that a user named (at `where`, if in another file)."""
+    where = where or str(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise ConfigError("no such file", where=str(path)) from error
+        raise ConfigError(f"no such file: {path}", where=where, hint=_files_near(path)) from error
+    except IsADirectoryError as error:
+        raise ConfigError(f"{path} is a directory, not a file", where=where, hint=_files_in(path)) from error
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(f"cannot be read: {reason}", where=str(path)) from error
+        raise ConfigError(f"{path} cannot be read: {reason}", where=where, hint="a YAML text file is wanted") from error
     return text, yaml.parse(text, file=str(path))
 
 
-def _read(path: FilePath) -> tuple[str, Source]:
-    text, document = read_document(path)
+def _files_near(path: FilePath) -> str:
+    near = difflib.get_close_matches(path.stem, [one.stem for one in path.parent.glob("*.yaml")], n=1)
+    return f'did you mean "{path.parent / near[0]}.yaml"?' if near else _files_in(path.parent)
+
+
+def _files_in(folder: FilePath) -> str:
+    names = sorted(str(one) for one in folder.glob("*.yaml") if one.is_file())
+    return f"there are: {', '.join(names[:8])}" if names else f"no .yaml file is in {folder.absolute()}"
+
+
+def _read(path: FilePath, *, where: str | None = None) -> tuple[str, Source]:
+    text, document = read_document(path, where=where)
     if not isinstance(document.value, Mapping):
-        raise ConfigError("an experiment file is a mapping", where=str(path), hint=f"with {', '.join(SECTIONS)}")
+        what = "the file is empty" if document.value is None else "an experiment file is a mapping, this is not"
+        hint = f"it has {', '.join(SECTIONS)}; configs/quickstart.yaml is a complete one"
+        raise ConfigError(what, where=str(path), hint=hint)
     places = {place: f"{path}:{line}" for place, line in document.lines.items()}
     return text, Source(tree=document.value, places=places, file=str(path))
 
@@ -161,7 +188,7 @@ def _read(path: FilePath) -> tuple[str, Source]:
 def _extended(source: Source, *, path: FilePath, extends: Any) -> Source:
     if not isinstance(extends, str):
         raise source.error(("extends",), "must be the path of one other experiment file")
-    _, base = _read(path.parent / extends)
+    _, base = _read(path.parent / extends, where=source.where(("extends",), value=extends))
     if "extends" in base.tree:
         raise base.error(("extends",), f"{path.name} extends this file, and one level is the limit")
     return Source(tree=_overlay(base.tree, source.tree), places={**base.places, **source.places}, file=source.file)
@@ -188,12 +215,26 @@ def _set(source: Source, assignment: str) -> Source:
         raise ConfigError(error.what, where=where, hint=error.hint)
     known = source.tree.get("stages")
     if path[0] == "stages" and isinstance(known, Mapping) and (len(path) < 3 or path[1] not in known):
-        stage = path[1] if len(path) > 1 else ""
-        error = named.unknown(stage, sorted(known), what=f'an option of an existing stage is set, not "{stage}"')
-        raise ConfigError(error.what, where=where, hint=error.hint)
-    tree = overridden(source.tree, {name: yaml.parse(text, file=where).value})
+        _refuse_stage(path, known=sorted(known), where=where)
+    if path[0] == "stages" and path[2:3] == ("sweep",) and len(path) > 3:
+        hint = f"for example --set 'stages.{path[1]}.sweep={{{'.'.join(path[3:])}: {text or '[]'}}}'"
+        raise ConfigError("a sweep is set as a whole", where=where, hint=hint)
+    try:
+        value = yaml.parse(text, file=where).value
+    except ConfigError as error:
+        raise ConfigError(error.what, where=where, hint=error.hint) from error
+    tree = overridden(source.tree, {name: value})
     kept = {place: line for place, line in source.places.items() if place[: len(path)] != path}
     return Source(tree=tree, places={**kept, path: "--set"}, file=source.file)
+
+
+def _refuse_stage(path: tuple[str, ...], *, known: list[str], where: str) -> None:
+    if len(path) > 1 and path[1] not in known:
+        error = named.unknown(path[1], known, what=f'no stage "{path[1]}"')
+        raise ConfigError(error.what, where=where, hint=error.hint)
+    name = path[1] if len(path) > 1 else known[0]
+    hint = f"for example --set stages.{name}.seed=1; stages are added in the file"
+    raise ConfigError("one option of one stage is set at a time", where=where, hint=hint)
 
 
 def overridden(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,10 +258,12 @@ def _check_shape(source: Source) -> None:
             error = named.unknown(key, list(SECTIONS), what="no such section")
             raise source.error((key,), error.what, hint=error.hint)
     if "name" not in tree:
-        raise ConfigError('"name" is required and not given', where=source.file)
+        hint = "for example name: my-sweep; status, report and resubmission go by it"
+        raise ConfigError('"name" is required and not given', where=source.file, hint=hint)
     _check_name(source, ("name",), tree["name"])
     if not isinstance(tree.get("stages"), Mapping) or not tree["stages"]:
-        raise ConfigError('"stages" is required: a mapping of at least one stage', where=source.file)
+        hint = "for example stages: {images: {kind: images, source: mnist5k, resolution: 32}}"
+        raise ConfigError('"stages" is required: a mapping of at least one stage', where=source.file, hint=hint)
     for section in ("defaults", "report"):
         if not isinstance(tree.get(section) or {}, Mapping):
             raise source.error((section,), "must be a mapping")
@@ -230,7 +273,9 @@ def _check_shape(source: Source) -> None:
         _check_name(source, ("stages", name), name)
         if not isinstance(stage, Mapping):
             raise source.error(("stages", name), "must be a mapping: {kind: ..., options}")
-        if not isinstance(stage.get("kind"), str):
+        if "kind" in stage and not isinstance(stage["kind"], str):
+            raise source.error(("stages", name, "kind"), "must be one word", hint="for example kind: train")
+        if "kind" not in stage:
             raise source.error(("stages", name), 'every stage has a "kind"', hint="for example {kind: train, ...}")
 
 
@@ -304,7 +349,9 @@ def _crossed(source: Source, path: Path, lists: Mapping[str, Any], *, together: 
             raise source.error((*path, key), "must be a list of at least one value")
     if together and len({len(values) for values in lists.values()}) > 1:
         lengths = ", ".join(f"{key}: {len(values)}" for key, values in lists.items())
-        raise source.error(path, f"zipped lists must be equally long, these are not ({lengths})")
+        raise source.error(
+            path, f"zipped lists must be equally long, these are not ({lengths})", hint="crossed lists go without zip"
+        )
     choices = [[((*path, key, n), value) for n, value in enumerate(values)] for key, values in lists.items()]
     for row in zip(*choices, strict=True) if together else itertools.product(*choices):
         picked = dict(zip(lists, row, strict=True))

@@ -179,10 +179,20 @@ def only(valid: Any) -> AfterValidator:
     return AfterValidator(check)
 
 
+_WINDOW = "a window is [low, high] with 0 <= low < high <= 1 (t=1 is noise)"
+
+
+def _two_numbers(window: Any) -> Any:
+    numbers = isinstance(window, list | tuple) and len(window) == 2
+    if not numbers or any(isinstance(edge, bool) or not isinstance(edge, int | float) for edge in window):
+        raise refusal(_WINDOW, "for example [0.4, 0.7]; [0, 1] is all of t")
+    return tuple(window)
+
+
 def _in_order(window: tuple[float, float]) -> tuple[float, float]:
     low, high = window
     if not 0.0 <= low < high <= 1.0:
-        raise refusal("a window is [low, high] with 0 <= low < high <= 1 (t=1 is noise)")
+        raise refusal(_WINDOW, "for example [0.4, 0.7]; [0, 1] is all of t")
     return window
 
 
@@ -196,7 +206,7 @@ Item = TypeVar("Item")
 Many = Annotated[tuple[Item, ...], BeforeValidator(_as_tuple)]
 Two = Annotated[tuple[Item, Item], BeforeValidator(_as_tuple)]
 Positive = Annotated[int, Field(gt=0)]
-Window = Annotated[Two[float], AfterValidator(_in_order)]
+Window = Annotated[tuple[float, float], BeforeValidator(_two_numbers), AfterValidator(_in_order)]
 Milestones = Annotated[Many[Positive], AfterValidator(_ascending)]
 
 
@@ -345,6 +355,8 @@ def _problem(detail: Any) -> Problem:
         return Problem(path, f'"{path[-1]}" is required and not given')
     if kind in _LIMITS:
         return Problem(path, _LIMITS[kind][0].format(**context))
+    if kind == "tuple_type" and isinstance(detail["input"], str | int | float):
+        return Problem(path, "must be a list", f"for example [{flow(detail['input'])}]")
     if kind == "too_short":
         return Problem(path, f"must have at least {context['min_length']} item(s)")
     if kind == "too_long":

@@ -83,7 +83,8 @@ class _Builder:
         try:
             return resolve(event.value)
         except ValueError as error:
-            where = f"{self.file}:{_line(event)}: {dotted(path)} = {event.value}"
+            at = f": {dotted(path)} = {event.value}" if path else ""
+            where = f"{self.file}:{_line(event)}{at}"
             raise ConfigError(str(error), where=where, hint="numbers must be finite") from error
 
     def sequence(self, *, path: Path) -> list[Any]:
@@ -133,13 +134,27 @@ def parse(text: str, *, file: str) -> Document:
             next(events)  # DocumentEnd
             after = next(events)
             if not isinstance(after, yaml.StreamEndEvent):
-                raise builder.fail("a second document in one file", path=(), event=after)
+                raise builder.fail(
+                    "a second document in one file", path=(), event=after, hint="one file is one document: no --- in it"
+                )
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"not well-formed YAML: {error.problem}", where=f"{file}{line}") from error
+        raise ConfigError(
+            f"not well-formed YAML: {error.problem}", where=f"{file}{line}", hint=_began(error)
+        ) from error
+    except yaml.reader.ReaderError as error:
+        line = f":{text.count(chr(10), 0, error.position) + 1}"
+        raise ConfigError(f"not well-formed YAML: {error.reason}", where=f"{file}{line}", hint="remove it") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"not well-formed YAML: {str(error).splitlines()[0]}", where=file) from error
     return Document(file=file, value=value, lines=builder.lines)
+
+
+def _began(error: yaml.MarkedYAMLError) -> str:
+    """Where what is broken began: a bracket that is never closed is noticed lines below."""
+    if error.context and error.context_mark:
+        return f"{error.context} that starts in line {error.context_mark.line + 1}"
+    return "look at this line and the one above: brackets, quotes, and spaces before names"
 
 
 def resolve(text: str) -> Any:

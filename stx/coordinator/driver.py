@@ -2,8 +2,8 @@
 
 One round: renew the lease, try a write, read the inbox, ask the scheduler ONCE about all live attempts, read their
 directories, read heartbeats, let time pass. Events go through `step`, then into the journal, then the actions they
-asked for are carried out, whose answers are events again. Nothing is kept that a coordinator after a kill -9 would not
-find again.
+asked for are carried out, whose answers are events again. A command of a person's is journaled after its actions.
+Nothing is kept that a coordinator after a kill -9 would not find again.
 """
 
 import time
@@ -103,6 +103,7 @@ class Coordinator:
             experiment=graph.experiment,
             launcher=launcher.identity(),
             code=code.digest,
+            accept_code=accept_code,
             is_abandoned=self._is_abandoned,
         )
         self._journal = Journal(self._experiment, lease.token)
@@ -135,7 +136,16 @@ class Coordinator:
 
     def order(self, command: Command, *, name: str) -> None:
         """Carry a person's command out. `name` makes it count once."""
-        self._take([Ordered(self._clock(), name, command.verb, command.keys, command.take_over)])
+        ordered = Ordered(self._clock(), name, command.verb, command.keys, command.take_over)
+        after, actions = step(self.state, ordered)
+        if after is self.state:
+            return
+        self.state = after
+        # A line in the journal says that the command was carried out. Its actions leave files (marks, retries), and
+        # doing them twice does no harm: so they come first, and a kill in between loses no command.
+        answers = [answer for action in actions for answer in self._carry_out(action)]
+        self._write_down([ordered])
+        self._take(answers)
 
     def close(self) -> None:
         """The experiment is done: it wants nothing any more."""
@@ -153,15 +163,14 @@ class Coordinator:
                     told.append(event)
                 self.state = after
                 actions.extend(asked)
-            if not self._journal.append(told) and not self.state.full:
-                actions.extend(self._pause("the journal cannot be written: the disk is full"))
+            self._write_down(told)
             pending = [answer for action in actions for answer in self._carry_out(action)]
 
-    def _pause(self, reason: str) -> Sequence[Action]:
-        paused = Paused(self._clock(), reason)
-        self.state, asked = step(self.state, paused)
-        self._journal.append([paused])
-        return asked
+    def _write_down(self, told: Sequence[Event]) -> None:
+        if not self._journal.append(told) and not self.state.full:
+            paused = Paused(self._clock(), "the journal cannot be written: the disk is full")
+            self.state, _ = step(self.state, paused)
+            self._journal.append([paused])
 
     def _carry_out(self, action: Action) -> list[Event]:
         vertex = self._vertex(action.key)
@@ -231,7 +240,7 @@ class Coordinator:
             return True
         self._canary_due = now + CANARY_EVERY_S
         try:
-            files.write(self._experiment.path / ".canary", bytes(CANARY_BYTES))
+            files.write(self._experiment.canary, bytes(CANARY_BYTES))
         except OSError as error:
             reason = f"the store cannot be written: {error.strerror}"
         self._take([Paused(self._clock(), reason)])

@@ -151,7 +151,7 @@ class Hung:
 
 @dataclass(frozen=True)
 class Ordered:
-    """A person's command: cancel, retry, stop or leave. `command` is its name in the inbox, so that it counts once."""
+    """A person's command: cancel, retry or leave. `command` is its name in the inbox, so that it counts once."""
 
     now: float
     command: str

@@ -8,19 +8,19 @@ import secrets
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from stx import records
 from stx.errors import StoreError
 from stx.paths import ExperimentDir
 
-Verb = Literal["cancel", "retry", "stop", "leave"]
-VERBS = ("cancel", "retry", "stop", "leave")
+Verb = Literal["cancel", "retry", "leave"]
+VERBS = get_args(Verb)
 
 
 @dataclass(frozen=True)
 class Command:
-    """cancel and retry are about `keys`; stop is a Ctrl-C; leave ends the coordinator and lets the jobs run on.
+    """cancel and retry are about `keys`; leave ends the coordinator and lets the jobs run on.
 
     take_over: a retry may also declare attempts of other experiments lost, which no machine can see from here.
     """
@@ -61,7 +61,8 @@ def letters(experiment: ExperimentDir) -> list[Letter]:
 
 
 def _parse(record: dict[str, Any], *, path: Path) -> Command:
-    verb, keys = record.get("verb"), record.get("keys")
+    verb: Any = record.get("verb")
+    keys = record.get("keys")
     if verb not in VERBS or not isinstance(keys, list):
         raise StoreError("not a command", where=str(path), hint="remove the file")
     return Command(verb=verb, keys=tuple(keys), take_over=bool(record.get("take_over")))

@@ -72,8 +72,9 @@ def entries(path: Path, *, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
 def events(experiment: ExperimentDir) -> Iterator[Event]:
     """Everything that was journaled, in order."""
     for token in experiment.tokens():
-        for entry in entries(experiment.events(token))[0]:
-            yield parse(entry["event"])
+        path = experiment.events(token)
+        for entry in entries(path)[0]:
+            yield _event(entry, path=path)
 
 
 class Reader:
@@ -93,13 +94,18 @@ class Reader:
                 self.token, self._offset = token, 0
             if token == self.token:
                 fresh, self._offset = entries(self._experiment.events(token), offset=self._offset)
-                self._fold(fresh)
+                self._fold(fresh, path=self._experiment.events(token))
         return self._state
 
-    def _fold(self, fresh: Iterable[dict[str, Any]]) -> None:
+    def _fold(self, fresh: Iterable[dict[str, Any]], *, path: Path) -> None:
         for entry in fresh:
-            self._state, _ = step(self._state, parse(entry["event"]))
+            self._state, _ = step(self._state, _event(entry, path=path))
             self.at = float(entry["at"])
+
+
+def _event(entry: dict[str, Any], *, path: Path) -> Event:
+    with records.understood(path):
+        return parse(entry["event"])
 
 
 def _entry(line: bytes, *, path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from stx.config.cluster import Cluster
 from stx.coordinator.driver import Coordinator
 from stx.coordinator.inbox import Command
 from stx.coordinator.lease import acquire
-from stx.coordinator.prepare import prepare
+from stx.coordinator.prepare import prepare, writing
 from stx.coordinator.snapshot import Code
 from stx.coordinator.state import State
 from stx.paths import Store
@@ -48,7 +48,9 @@ def drive(
         if stop():
             raise KeyboardInterrupt
 
-    lease = acquire(store.experiment(graph.experiment), lease_s=cluster.lease_s, sleep=wait)
+    experiment = store.experiment(graph.experiment)
+    with writing(experiment.path):
+        lease = acquire(experiment, lease_s=cluster.lease_s, sleep=wait)
     try:
         coordinator = Coordinator(
             store, graph, cluster, launcher, lease=lease, code=code, python=python, accept_code=accept_code

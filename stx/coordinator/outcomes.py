@@ -33,21 +33,33 @@ def combine(said: Sequence[Outcome]) -> tuple[Result, Cause | None, str]:
 
 def ending(attempt: AttemptDir, *, number: int, ranks: int) -> Ended | None:
     """How the attempt ended; None while it is not over: over is all outcomes, or a verdict."""
-    said = [one for rank in range(ranks) if (one := outcome.read(attempt, rank)) is not None]
+    said = _said(attempt, ranks=ranks)
     if len(said) == ranks:
         result, cause, message = combine(said)
         return Ended(number, result.value, cause.value if cause else None, message)
     verdict = records.find(attempt.verdict)
     if verdict is None:
         return None
-    return Ended(number, verdict["result"], verdict["cause"], verdict["message"])
+    with records.understood(attempt.verdict):
+        return Ended(number, verdict["result"], verdict["cause"], verdict["message"])
+
+
+def _said(attempt: AttemptDir, *, ranks: int) -> list[Outcome]:
+    """The outcomes of the ranks that spoke."""
+    found = []
+    for rank in range(ranks):
+        with records.understood(attempt.outcome(rank)):
+            one = outcome.read(attempt, rank)
+        if one is not None:
+            found.append(one)
+    return found
 
 
 def publish_verdict(attempt: AttemptDir, *, ranks: int, cause: str, message: str, experiment: str) -> None:
     """Conclude about an attempt whose job is gone. Ranks that spoke count; the silent ones are lost, or had been asked
     to leave (stop.json), which is nobody's failure. A HANG is the coordinator's own word.
     """
-    said = [one for rank in range(ranks) if (one := outcome.read(attempt, rank)) is not None]
+    said = _said(attempt, ranks=ranks)
     if len(said) == ranks:
         return
     asked = attempt.stop.exists() and cause == Cause.LOST

@@ -41,7 +41,7 @@ def decide(facts: Facts, policy: Policy) -> Decision:
 
 def _after_completed(facts: Facts) -> Decision:
     if facts.idle >= MAX_IDLE:
-        why = f"FAILED USER: completed {facts.idle} times without publishing what is wanted of it"
+        why = f"USER: completed {facts.idle} times without publishing what is wanted of it"
         return Decision(fail=True, why=why)
     return Decision()
 
@@ -61,6 +61,6 @@ def _after_failure(ended: Ended, *, facts: Facts, policy: Policy) -> Decision:
     allowed = policy.retries.get(cause.lower(), 0)
     words = f"{cause}: {ended.message}" if ended.message else cause
     if spent > allowed:
-        return Decision(fail=True, why=f"FAILED {words}")
+        return Decision(fail=True, why=words)
     delay = policy.backoff_s[min(spent, len(policy.backoff_s)) - 1] if policy.backoff_s else 0.0
     return Decision(delay_s=delay, why=f"retry {spent} of {allowed} after {words}")

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from jobs import files
@@ -23,7 +24,7 @@ def prepare(store: Store, graph: Graph, text: str) -> None:
     """
     check_store(store)
     experiment = store.experiment(graph.experiment)
-    try:
+    with writing(experiment.path):
         experiment.lease.mkdir(parents=True, exist_ok=True)
         old, new = records.find(experiment.graph), graph.dump()
         if old is None or records.dumps(old) != records.dumps(new):
@@ -34,19 +35,15 @@ def prepare(store: Store, graph: Graph, text: str) -> None:
             unmark_removed(store, experiment=graph.experiment, old=before, kept={node.key for node in graph.nodes})
         if files.read(experiment.file) != text.encode():
             files.write(experiment.file, text.encode())
-    except OSError as error:
-        raise _refused(error, experiment.path) from error
 
 
 def check_store(store: Store) -> None:
     """StoreError unless files can be written and hard-linked here, in the one format there is. Makes store.json."""
-    try:
+    with writing(store.root):
         store.root.mkdir(parents=True, exist_ok=True)
         _try_links(store.root)
         store.stages.mkdir(exist_ok=True)
         records.publish(store.record, {"id": secrets.token_hex(4), "format": FORMAT})
-    except OSError as error:
-        raise _refused(error, store.root) from error
     found = records.read(store.record)
     if found.get("format") != FORMAT:
         raise StoreError(
@@ -77,6 +74,15 @@ def _try_links(root: Path) -> None:
                 path.unlink()
 
 
-def _refused(error: OSError, path: Path) -> StoreError:
-    words = "the disk is full" if error.errno in FULL else f"cannot be written: {error.strerror}"
-    return StoreError(words, where=str(error.filename or path), hint="free some space, or choose another --store")
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around whatever writes below `path`: a full disk or a missing permission is a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            words, hint = "the disk is full", "free some space, or choose another --store"
+        else:
+            words = f"cannot be written: {error.strerror}"
+            hint = "choose another --store, or ask its owner for permission to write"
+        raise StoreError(words, where=str(path), hint=hint) from error

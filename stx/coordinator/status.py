@@ -29,6 +29,7 @@ from stx.paths import ExperimentDir, Store
 from stx.spec import Graph
 
 READERS = 32
+QUEUED = "QUEUED"
 LIVE = frozenset({Status.RUNNING, Status.ELSEWHERE})
 
 
@@ -108,6 +109,20 @@ class Overview:
             "counts": self.counts,
             "stages": [line.dump() for line in self.lines],
         }
+
+
+def is_queued(stage: Stage) -> bool:
+    """Whether its attempt is claimed, and no scheduler has said that it runs."""
+    return stage.status is Status.RUNNING and stage.seen in (None, JobState.PENDING)
+
+
+def counts(state: State) -> dict[str, int]:
+    """Stages by what people are told of them: RUNNING without those whose job still waits, which are QUEUED."""
+    found: dict[str, int] = {status.value: count for status, count in state.counts.items() if count}
+    queued = sum(is_queued(state.stages[index]) for index in state.live)
+    if queued:
+        found |= {Status.RUNNING.value: found[Status.RUNNING.value] - queued, QUEUED: queued}
+    return {status: count for status, count in found.items() if count}
 
 
 class Observer:
@@ -225,8 +240,8 @@ def _state(stage: Stage, now: Progress, *, driven: bool) -> tuple[str, str]:
         return "DONE", ""
     if now.over:
         return "ENDED", f"{now.over}; {'about to be seen' if driven else 'submit again to go on'}"
-    if stage.status is Status.RUNNING and stage.seen is JobState.PENDING and now.age_s is None:
-        return "QUEUED", stage.why
+    if is_queued(stage) and now.age_s is None:
+        return QUEUED, stage.why or "its job waits for its turn"
     why = stage.why
     if stage.unseen_s:
         why = f"unseen: its heartbeat stands still; {why}".rstrip("; ")
@@ -243,4 +258,6 @@ def _amount(vertex: Vertex, stage: Stage, now: Progress, *, state: str) -> tuple
     if state == "DONE":
         return total, total
     published = [images for images in stage.facts.parts if total is None or images <= total]
+    if state == QUEUED and not published:
+        return None, total
     return now.images if now.images is not None else max(published, default=0), total

@@ -7,9 +7,9 @@ An attempt made progress when there was more afterwards than at its claim, where
 the images of the newest checkpoint, payload files. So any coordinator can tell it later, of any kind of stage.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from jobs.files import AttemptDir
@@ -19,8 +19,6 @@ from stx.coordinator.events import NOTHING, Ended, Facts, Live
 from stx.coordinator.outcomes import ending
 from stx.coordinator.topology import Topology, Vertex
 from stx.paths import StageDir, Store
-
-_CHECKPOINT = re.compile(r"(\d+)-\d+")
 
 
 @dataclass(frozen=True)
@@ -44,11 +42,8 @@ def measure(stage: StageDir, kind: str) -> Progress:
     """What the stage has to show now."""
     return Progress(
         parts=len(stage.parts(kind)),
-        images=max(
-            (int(match[1]) for name in _names(stage, "checkpoints") if (match := _CHECKPOINT.fullmatch(name))),
-            default=0,
-        ),
-        files=sum(not name.startswith(".") for name in _names(stage, "payload")),
+        images=max(stage.saved(), default=0),
+        files=sum(not name.startswith(".") for name in _names(stage.payload)),
     )
 
 
@@ -58,6 +53,7 @@ class Past:
 
     ended: Ended
     code: str
+    accept_code: bool
     before: Progress
     ran: bool
 
@@ -67,16 +63,25 @@ class Surveyor:
 
     launcher      the identity of ours: attempts of another one are out of reach
     code          digest of the code used now: failures of a user's own making count under the same code only
+    accept_code   whether checkpoints of other science code are accepted now: then failures from before do not count
     is_abandoned  whether no coordinator drives that experiment any more
     """
 
     def __init__(
-        self, store: Store, *, experiment: str, launcher: str, code: str, is_abandoned: Callable[[str], bool]
+        self,
+        store: Store,
+        *,
+        experiment: str,
+        launcher: str,
+        code: str,
+        accept_code: bool,
+        is_abandoned: Callable[[str], bool],
     ) -> None:
         self._store = store
         self._experiment = experiment
         self._launcher = launcher
         self._code = code
+        self._accept_code = accept_code
         self._is_abandoned = is_abandoned
         self._intents: dict[tuple[str, int], Mapping[str, Any]] = {}
         self._past: dict[tuple[str, int], Past] = {}
@@ -110,10 +115,6 @@ class Surveyor:
             idle=idle(ended, now=measure(stage, kind)) if ended and live is None else 0,
         )
 
-    def intent(self, vertex: Vertex, number: int) -> Mapping[str, Any]:
-        """The claim of an attempt."""
-        return self._intent(self._stage(vertex), vertex.key, number)
-
     def _stage(self, vertex: Vertex) -> StageDir:
         return self._store.stage(vertex.node.spec.kind, vertex.key)
 
@@ -126,11 +127,13 @@ class Surveyor:
         if (key, number) in self._past:
             return self._past[key, number]
         intent, attempt = self._intent(stage, key, number), stage.attempt(number)
-        ended = ending(attempt, number=number, ranks=num_ranks(intent))
+        with records.understood(attempt.intent):
+            ranks, before = num_ranks(intent), Progress(**intent["before"])
+            code, accept_code = intent["code"], intent["attempt"]["accept_code"]
+        ended = ending(attempt, number=number, ranks=ranks)
         if ended is None:
             return None
-        before = Progress(**intent["before"])
-        past = Past(ended=ended, code=intent["code"], before=before, ran=attempt.alive(0).exists())
+        past = Past(ended=ended, code=code, accept_code=accept_code, before=before, ran=attempt.alive(0).exists())
         return self._past.setdefault((key, number), past)
 
     def _live(self, stage: StageDir, key: str, number: int) -> Live:
@@ -154,9 +157,12 @@ class Surveyor:
         spent: dict[str, int] = {}
         for one in ended:
             cause = one.ended.cause
-            if cause is not None and (cause != Cause.USER or one.code == self._code):
+            if cause is not None and (cause != Cause.USER or self._same_terms(one)):
                 spent[cause] = spent.get(cause, 0) + 1
         return spent
+
+    def _same_terms(self, one: Past) -> bool:
+        return one.code == self._code and (one.accept_code or not self._accept_code)
 
 
 def idle(ended: Sequence[Past], *, now: Progress) -> int:
@@ -187,11 +193,11 @@ def find_job(attempt: AttemptDir) -> str | None:
 
 def marks(stage: StageDir) -> list[str]:
     """The experiments that want the stage."""
-    return sorted(name.removesuffix(".json") for name in _names(stage, "wanted_by") if not name.startswith("."))
+    return sorted(name.removesuffix(".json") for name in _names(stage.wanted_by) if not name.startswith("."))
 
 
-def _names(stage: StageDir, folder: str) -> list[str]:
+def _names(folder: Path) -> list[str]:
     try:
-        return [path.name for path in (stage.path / folder).iterdir()]
+        return [path.name for path in folder.iterdir()]
     except FileNotFoundError:
         return []

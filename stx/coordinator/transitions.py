@@ -181,8 +181,6 @@ def _ordered(state: State, event: Ordered) -> Step:
     if event.command in state.commands:
         return state, ()
     state = replace(state, commands=state.commands | {event.command})
-    if event.verb == "stop":
-        return _stopping(state, event.now)
     if event.verb == "leave":
         return evolve(state, leaving=True), ()
     work = Work(state, event.now)

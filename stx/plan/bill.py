@@ -166,7 +166,7 @@ def _measured(nodes: Iterable[Node], seen: Mapping[str, Seen]) -> Iterable[tuple
         done.add(node.key)
         if node.spec.kind == "train":  # seconds of a milestone are those since the first image
             last = max(results.values(), key=lambda made: made.images or 0)
-            yield node.cost.flops_per_image * (last.images or 0), last.seconds
+            yield node.cost.until(last.images or 0), last.seconds
         else:
             one = node.cost.flops / max(1, len(node.wants))
             yield sum(one * made.share for made in results.values()), sum(made.seconds for made in results.values())
@@ -190,7 +190,7 @@ def _teachers(graph: Graph) -> Iterable[TeacherBill]:
             runs=len(runs),
             cached=cache is not None,
             draws=draws,
-            online_flops=sum(run.where["teacher_flops_per_image"] * run.wants[-1] for run in runs),
+            online_flops=sum(run.where["teacher_flops"] for run in runs),
             cache_flops=cost.flops,
             cache_bytes=cost.bytes,
         )

@@ -212,7 +212,7 @@ def _check_name(
     if name in fitting or (other is not None and other.kind not in named.names(base.PACKAGE)):
         return  # an unknown kind is an error of its own
     if other is not None:
-        what = f'expects a {" or ".join(kinds)} stage, "{name}" is a {other.kind} stage'
+        what = f'expects a stage of kind {" or ".join(kinds)}, "{name}" is of kind {other.kind}'
     else:
         what = f'no stage "{name}"'
     hint = named.unknown(name, fitting, what=what).hint if fitting else f"add a stage of kind {' or '.join(kinds)}"
@@ -242,7 +242,11 @@ def _in_order(stages: Mapping[str, ParsedStage]) -> list[str]:
             elif name in path:
                 cycle = " -> ".join([*path[path.index(name) :], name])
                 source = stages[name].draft.source
-                raise source.error(("stages", name), f"a cycle of stages: {cycle}", hint="an arrow reads `needs`")
+                raise source.error(
+                    ("stages", name),
+                    f"a cycle of stages: {cycle}",
+                    hint="an arrow reads `needs`; take one of them away",
+                )
             elif name not in order:
                 path.append(name)
                 todo.append((name, True))

@@ -10,17 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stx import named
 from stx.config import schema
 from stx.config.cluster import Cluster
 from stx.config.load import Experiment
 from stx.config.schema import OptionsError, Problem
-from stx.errors import ConfigError, PlanError
+from stx.errors import PlanError
 from stx.plan import drafts
 from stx.plan.drafts import Parsed, ParsedStage
 from stx.plan.join import Coordinates, Row, natural_join
 from stx.spec import Cost, Graph, Input, Node, StageSpec
-from stx.stages import base
 from stx.stages.base import Bound
 
 
@@ -60,7 +58,6 @@ class Made:
 
 def expand(experiment: Experiment, cluster: Cluster) -> Graph:
     """The graph of an experiment on a cluster. ConfigError (or PlanError) for all that can be known to be wrong."""
-    _check_cluster(cluster)
     with _uncollected():
         stages = drafts.parse_stages(experiment)
         report = drafts.report_of(experiment, stages)
@@ -81,14 +78,6 @@ def _uncollected() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
-
-
-def _check_cluster(cluster: Cluster) -> None:
-    known = named.names(base.PACKAGE)
-    for kind in cluster.stages:
-        if kind not in (*known, "default"):
-            error = named.unknown(kind, ["default", *known], what=f'"{kind}" is no stage kind')
-            raise ConfigError(error.what, where=f"cluster {cluster.name}: stages.{kind}", hint=error.hint)
 
 
 def _expanded(stage: ParsedStage, made: Mapping[str, Sequence[Made]]) -> Iterator[Made]:

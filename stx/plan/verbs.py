@@ -1,12 +1,14 @@
 """What would happen to every stage, and why. Read from the store's files only: nothing is written, no clock is read.
 
-cached    finished, whoever made it          attach   another attempt or stage is at it resume    something of it is
-there           run      nothing is there, inputs are rerun     this experiment's last plan had    wait     inputs are
-not finished
-          another key under this name
+cached   finished, whoever made it
+attach   another attempt or stage is at it
+resume   something of it is there
+run      nothing is there, its inputs are
+rerun    this experiment's last plan had another key under this name
+wait     its inputs are not finished
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -94,7 +96,7 @@ def _seen(stage: StageDir, node: Node) -> Seen:
     complete = set(results) >= set(node.wants or (None,))
     return Seen(
         results=results,
-        checkpoints=_checkpoints(stage) if "checkpoints" in inside and not complete else (),
+        checkpoints=tuple(stage.saved()) if stage.checkpoints.name in inside and not complete else (),
         attempts=len(stage.attempts()) if "attempts" in inside and not complete else 0,
         live=_live(stage) if "attempts" in inside and not complete else None,
     )
@@ -102,20 +104,16 @@ def _seen(stage: StageDir, node: Node) -> Seen:
 
 def _made(artifact: Path, images: int | None) -> Made:
     record = records.read(artifact)
-    info = record.get("info", {})
-    rows, found = info.get("rows_made", 1), info.get("rows_found", 0)
-    return Made(
-        images=images,
-        digest=record["digest"],
-        experiment=info.get("experiment", ""),
-        seconds=info.get("seconds", 0.0),
-        share=rows / max(1, rows + found),
-    )
-
-
-def _checkpoints(stage: StageDir) -> tuple[int, ...]:
-    names = [path.name for path in stage.checkpoints.iterdir() if not path.name.startswith(".")]
-    return tuple(sorted({int(name.split("-")[0]) for name in names if name.split("-")[0].isdigit()}))
+    with records.understood(artifact):
+        info = record.get("info", {})
+        rows, found = info.get("rows_made", 1), info.get("rows_found", 0)
+        return Made(
+            images=images,
+            digest=record["digest"],
+            experiment=info.get("experiment", ""),
+            seconds=info.get("seconds", 0.0),
+            share=rows / max(1, rows + found),
+        )
 
 
 def _live(stage: StageDir) -> str | None:
@@ -125,18 +123,31 @@ def _live(stage: StageDir) -> str | None:
         return None
     attempt = stage.attempt(numbers[-1])
     intent = records.read(attempt.intent)
-    ranks = Resources(**intent["job"]["resources"]).ranks
+    with records.understood(attempt.intent):
+        ranks, holder = Resources(**intent["job"]["resources"]).ranks, intent["experiment"]
     if attempt.verdict.exists() or all(attempt.outcome(rank).exists() for rank in range(ranks)):
         return None
-    return f"attempt {numbers[-1]} is live, held by experiment {intent['experiment']}"
+    return f"attempt {numbers[-1]} is live, held by experiment {holder}"
 
 
-def lines(graph: Graph, seen: Mapping[str, Seen], *, previous: Graph | None = None) -> list[PlanLine]:
-    """A verb and a reason for every node. PlanError: a milestone was passed and not kept, a user's file is gone."""
+Place = Callable[[Node, str], str]
+
+
+def named_only(node: Node, option: str) -> str:
+    """The place of an option where there is no file."""
+    return f"{node.name}.{option}"
+
+
+def lines(
+    graph: Graph, seen: Mapping[str, Seen], *, previous: Graph | None = None, place: Place = named_only
+) -> list[PlanLine]:
+    """A verb and a reason for every node. PlanError, at the option's `place`: a milestone was passed and not kept, a
+    user's file is gone.
+    """
     before = {node.name: node for node in previous.nodes} if previous else {}
     by_key = {node.key: node for node in reversed(graph.nodes)}
     ready = {key for key, node in by_key.items() if not _missing(node, seen.get(key, NOTHING))}
-    planned = _Planner(seen=seen, by_key=by_key, ready=ready, before=before)
+    planned = _Planner(seen=seen, by_key=by_key, ready=ready, before=before, place=place)
     return list(planned.lines(graph))
 
 
@@ -148,6 +159,7 @@ class _Planner:
     by_key: Mapping[str, Node]
     ready: set[str]
     before: Mapping[str, Node]
+    place: Place
 
     def lines(self, graph: Graph) -> Iterator[PlanLine]:
         """In the graph's order."""
@@ -160,8 +172,8 @@ class _Planner:
         missing = _missing(node, seen)
         if not missing:
             return Verb.CACHED, _cached(node, seen)
-        _check_passed(node, seen, missing)
-        _check_files(node)
+        _check_passed(node, seen, missing, place=self.place)
+        _check_files(node, place=self.place)
         first = self.by_key[node.key]
         if first is not node and set(node.wants) <= set(first.wants):
             return Verb.ATTACH, f"the same stage as {first.name}: their keys are equal"
@@ -217,7 +229,7 @@ def _resumed(node: Node, seen: Seen, missing: Sequence[int | None]) -> str:
     return f"{len(node.wants) - len(missing)} of {len(node.wants)} parts are finished, not {left} images"
 
 
-def _check_passed(node: Node, seen: Seen, missing: Sequence[int | None]) -> None:
+def _check_passed(node: Node, seen: Seen, missing: Sequence[int | None], *, place: Place) -> None:
     """A run continues from its newest checkpoint, so what lies before it and was not kept cannot be had."""
     if node.spec.kind != "train" or not seen.checkpoints:
         return
@@ -227,18 +239,22 @@ def _check_passed(node: Node, seen: Seen, missing: Sequence[int | None]) -> None
         kept = ", ".join(f"{images:,}" for images in seen.finished) or "none"
         raise PlanError(
             f"a milestone at {passed[0]:,} images is wanted, but the run is at {newest:,} and did not keep it",
-            where=node.name,
+            where=place(node, "milestones"),
             hint=f"kept (images seen): {kept}; choose among these, or later ones",
         )
 
 
-def _check_files(node: Node) -> None:
+def _check_files(node: Node, *, place: Place) -> None:
     """A file of the user's must be there when the stage has to run."""
-    named = [node.where["checkpoint"]] if "checkpoint" in node.where else []
-    named += node.where.get("inputs", {}).values()
-    for path in named:
+    named = {"checkpoint": node.where["checkpoint"]} if "checkpoint" in node.where else {}
+    named |= {f"inputs.{name}.path": path for name, path in node.where.get("inputs", {}).items()}
+    for option, path in named.items():
         if not Path(path).exists():
-            raise PlanError(f"{path} does not exist", where=node.name, hint="paths are relative to the experiment file")
+            raise PlanError(
+                f"{path} does not exist",
+                where=place(node, option),
+                hint="paths are relative to the experiment file",
+            )
 
 
 def changes(old: Node, new: Node) -> list[str]:

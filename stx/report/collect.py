@@ -4,7 +4,7 @@ disk is what is told.
 A series is a train stage with one setting of its swept options; seeds are its repetitions. The total compute of a
 milestone is
 
-    own FLOPs per image x images  +  the same for every train stage upstream, at the images it was consumed at
+    own FLOPs up to these images  +  the same for every train stage upstream, at the images it was consumed at
                                   +  the FLOPs of every teacher, feature cache and program upstream, each key once
 
 Preparation of the data (images, autoencoder, latents, classifier) is the same for every series and is not counted.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stx import records
-from stx.paths import ExperimentDir, Store
+from stx.paths import IMAGES_INFO, SCORES, ExperimentDir, Store
 from stx.report import history
 from stx.report.words import plain
 from stx.spec import Artifact, Graph, Node
@@ -101,7 +101,8 @@ class Facts:
 
 def collect(store: Store, experiment: ExperimentDir) -> Facts:
     """Read it all."""
-    graph = Graph.parse(records.read(experiment.graph))
+    with records.understood(experiment.graph):
+        graph = Graph.parse(records.read(experiment.graph))
     asked = graph.report
     nodes = _unique(graph.nodes)
     wanted_stages = tuple(asked.get("series") or dict.fromkeys(n.stage for n in graph.nodes if n.spec.kind == "train"))
@@ -200,7 +201,7 @@ def _scores(node: Node, runs: Mapping[str, Any], nodes: Mapping[str, Node], stor
     for run, series, seed in runs.get(_upstream_run(node, nodes) or "", ()):
         for images in node.wants:
             part = stage.part("evaluate", images)
-            artifact, record = records.find(part.artifact), records.find(part.path / "scores.json")
+            artifact, record = records.find(part.artifact), records.find(part.path / SCORES)
             if artifact is None or record is None:
                 continue
             found.append(
@@ -249,7 +250,7 @@ def total_compute(node: Node, *, images: int | None, nodes: Mapping[str, Node]) 
     def visit(one: Node, count: int | None) -> None:
         if one.spec.kind in PREPARATION:
             return
-        amount = one.cost.flops if count is None or one.spec.kind != "train" else one.cost.flops_per_image * count
+        amount = one.cost.flops if count is None or one.spec.kind != "train" else one.cost.until(count)
         seen[one.key] = max(amount, seen.get(one.key, 0.0))
         for source in one.spec.inputs.values():
             if source.key in nodes:
@@ -288,6 +289,6 @@ def _stage(node: Node, store: Store) -> StageFacts:
 def _class_names(nodes: Iterable[Node], store: Store) -> list[str]:
     for node in nodes:
         if node.spec.kind == "images":
-            record = records.find(store.stage(node.spec.kind, node.key).payload / "images.json") or {}
+            record = records.find(store.stage(node.spec.kind, node.key).payload / IMAGES_INFO) or {}
             return [str(name) for name in record.get("class_names", ())]
     return []

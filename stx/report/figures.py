@@ -15,6 +15,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from stx.paths import LABELS, samples_file
 from stx.report.claims import lower_is_better
 from stx.report.collect import Curve, Facts, Samples, Score, Series, short
 from stx.report.words import plain, scaled
@@ -184,7 +185,7 @@ def sample_figure(samples: Sequence[Samples], *, class_names: Sequence[str], tit
     size = (0.85 * len(columns) + 2.2, 0.88 * len(samples) + 0.7)
     figure, grid = plt.subplots(len(samples), len(columns), figsize=size, squeeze=False, layout="constrained")
     for row, one in enumerate(samples):
-        images = np.load(one.folder / "samples-00000.npy", mmap_mode="r", allow_pickle=False)
+        images = np.load(one.folder / samples_file(0), mmap_mode="r", allow_pickle=False)
         for column, (index, label) in enumerate(columns):
             axes = grid[row][column]
             image = np.asarray(images[index])
@@ -205,8 +206,8 @@ def sample_figure(samples: Sequence[Samples], *, class_names: Sequence[str], tit
 
 def _columns(one: Samples) -> list[tuple[int, int]]:
     """(index, label) of the samples shown, all from the first file: the first of each class, then the rest."""
-    rows = len(np.load(one.folder / "samples-00000.npy", mmap_mode="r", allow_pickle=False))
-    labels = [int(label) for label in np.load(one.folder / "labels.npy", allow_pickle=False)[:rows]]
+    rows = len(np.load(one.folder / samples_file(0), mmap_mode="r", allow_pickle=False))
+    labels = [int(label) for label in np.load(one.folder / LABELS, allow_pickle=False)[:rows]]
     first = {label: index for index, label in reversed(list(enumerate(labels)))}
     rest = [index for index in range(len(labels)) if index not in first.values()]
     chosen = [*(first[label] for label in sorted(first)), *rest][:GRID_COLUMNS]

@@ -69,8 +69,7 @@ def _severity(record: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _outcomes(folder: AttemptDir) -> list[dict[str, Any]]:
-    paths = sorted(folder.path.glob("outcome-*.json"))
-    return [record for path in paths if (record := _find(path))]
+    return [record for path in folder.outcomes() if (record := _find(path))]
 
 
 def _find(path: Path) -> dict[str, Any] | None:
@@ -82,8 +81,7 @@ def _find(path: Path) -> dict[str, Any] | None:
 
 def _seconds(folder: AttemptDir) -> float | None:
     start = _modified([folder.started])
-    ends = [*folder.path.glob("outcome-*.json"), folder.verdict]
-    end = _modified(ends) or _modified([folder.heartbeat, *folder.path.glob("rank-*.log")])
+    end = _modified([*folder.outcomes(), folder.verdict]) or _modified([folder.heartbeat, *folder.logs()])
     return max(0.0, end - start) if start and end else None
 
 

@@ -45,7 +45,7 @@ def cost(options: Options, inputs: Inputs, wants: tuple[int, ...]) -> Cost:
     """Forward and backward through both sides; a few megabytes of weights."""
     picture = inputs["images"]
     one = _flops(options, picture, side=sizes.encode_flops) + _flops(options, picture, side=sizes.decode_flops)
-    return Cost(flops=3.0 * one * options.steps * options.batch, flops_per_image=3.0 * one)
+    return Cost(flops=3.0 * one * options.steps * options.batch)
 
 
 def encode_flops(autoencoder: Bound) -> float:

@@ -38,7 +38,7 @@ def forward_flops(classifier: Bound) -> float:
 def cost(options: Options, inputs: Inputs, wants: tuple[int, ...]) -> Cost:
     """Forward and backward."""
     one = 3.0 * _flops(options, inputs["images"])
-    return Cost(flops=one * options.steps * options.batch, flops_per_image=one)
+    return Cost(flops=one * options.steps * options.batch)
 
 
 def _flops(options: Options, picture: Bound) -> float:

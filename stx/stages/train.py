@@ -4,6 +4,7 @@ Steps and milestones are no part of the key: raising them resumes. Everything th
 images-seen count is. World size and micro-batch are the cluster file's; every layout of it must divide the batch.
 """
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator
@@ -112,17 +113,32 @@ def facts(options: Options, inputs: Inputs) -> dict[str, Any]:
     if teacher is not None:
         shape, qk_norm = teacher_net(teacher)
         found["teacher_shape"] = base.net_facts(shape, latent, qk_norm=qk_norm)
-        found["teacher_flops_per_image"] = alignment_cost(options, inputs).teacher_flops_per_image
+        teacher_flops = alignment_cost(options, inputs).teacher_flops_per_image
+        found["teacher_flops"] = Cost(flops_per_image=teacher_flops, stop_images=_stop_images(options)).until(
+            options.steps * options.global_batch
+        )
     return found
 
 
 def cost(options: Options, inputs: Inputs, wants: tuple[int, ...]) -> Cost:
     """The backbone and the method, forward and backward, up to the last milestone."""
     latent, method = latents.latent_shape(inputs["latents"]), alignment_cost(options, inputs)
-    one = sizes.train_flops(options.model, latent) + method.flops_per_image
+    plain = sizes.train_flops(options.model, latent)
     parameters = sizes.sit_parameters(options.model, latent, qk_norm=options.qk_norm) + method.parameters
     kept = sizes.training_bytes(parameters, checkpoints=KEPT_CHECKPOINTS, milestones=len(wants))
-    return Cost(flops=one * max(wants), bytes=kept, flops_per_image=one)
+    cost = Cost(
+        bytes=kept,
+        flops_per_image=plain + method.flops_per_image,
+        stop_images=_stop_images(options),
+        flops_per_image_after_stop=plain,
+    )
+    return replace(cost, flops=cost.until(max(wants)))
+
+
+def _stop_images(options: Options) -> int | None:
+    """The images-seen count from which on alignment no longer acts."""
+    step = options.alignment.stop_step if isinstance(options.alignment, WindowedOptions) else None
+    return None if step is None else step * options.global_batch
 
 
 def alignment_cost(options: Options, inputs: Inputs) -> AlignmentCost:
@@ -155,9 +171,13 @@ def divide(global_batch: int, chosen: Layout) -> int:
     if global_batch % (chosen.ranks * micro_batch) == 0:
         return micro_batch
     rows = f" x micro_batch {chosen.micro_batch}" if chosen.micro_batch else ""
+    unit = chosen.ranks * (chosen.micro_batch or 1)
+    near = [count for count in (global_batch // unit * unit, global_batch // unit * unit + unit) if count]
     raise PlanError(
-        f"not divisible by {chosen.nodes} nodes x {chosen.ranks_per_node} ranks{rows}, a layout of the cluster file",
-        hint="every layout under stages.train must divide the global batch, so that any of them may be used",
+        f"not divisible by {chosen.nodes} node(s) x {chosen.ranks_per_node} ranks{rows} = {unit}, a layout of the"
+        " cluster file",
+        hint=f"every layout under stages.train must divide the global batch ({' or '.join(map(str, near))} would do"
+        " here), so that any of them may be used",
     )
 
 
@@ -174,12 +194,7 @@ def latents_of(teacher: Bound) -> Bound | None:
 
 
 def _student(options: Options, latent: LatentShape) -> Student:
-    return Student(
-        shape=options.model,
-        latent=latent,
-        global_batch=options.global_batch,
-        images=options.steps * options.global_batch,
-    )
+    return Student(shape=options.model, latent=latent)
 
 
 def _teacher_shape(inputs: Inputs) -> SitShape | None:

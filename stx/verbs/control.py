@@ -2,6 +2,7 @@
 experiment.
 """
 
+import contextlib
 import sys
 
 from stx.coordinator import inbox, lease
@@ -28,18 +29,16 @@ def run(verb: inbox.Verb, pattern: str, *, store: str | None, cluster: str | Non
 def _give(store: Store, one: Chosen, *, command: inbox.Command, cluster: str | None) -> str:
     from stx.config.cluster import load_cluster
     from stx.coordinator import loop, snapshot
+    from stx.coordinator.prepare import writing
     from stx.verbs.launching import launcher_of
 
     experiment = store.experiment(one.experiment)
-    if lease.holder(experiment) is not None:
-        inbox.put(experiment, command)
-        return "asked the coordinator"
     where = load_cluster(cluster)
-    try:
-        loop.command(
-            store, one.graph, where, launcher_of(where), command, code=snapshot.snapshot(store), python=sys.executable
-        )
-    except LeaseHeld:
+    with writing(store.root):
+        if lease.holder(experiment) is None:
+            with contextlib.suppress(LeaseHeld):
+                code, launcher = snapshot.snapshot(store), launcher_of(where)
+                loop.command(store, one.graph, where, launcher, command, code=code, python=sys.executable)
+                return "done"
         inbox.put(experiment, command)
-        return "asked the coordinator"
-    return "done"
+    return "asked the coordinator"

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stx.coordinator.state import State, Status
-from stx.coordinator.status import LIVE, Line, overview
+from stx.coordinator.status import LIVE, QUEUED, Line, counts, is_queued, overview
 from stx.paths import Store
 from stx.report.words import duration, one_line
 from stx.verbs import console
@@ -27,9 +27,10 @@ from stx.verbs import console
 REDRAW_S = 0.5
 NOTE_S = 30.0
 SHOWN_FAILURES = 5
-COUNT_STYLES = {
+COUNT_STYLES: dict[str, str] = {
     Status.DONE: "green",
     Status.RUNNING: "bold green",
+    QUEUED: "cyan",
     Status.ELSEWHERE: "cyan",
     Status.FAILED: "bold red",
     Status.BLOCKED: "red",
@@ -91,6 +92,8 @@ class PlainDisplay:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._last: dict[str, Status] = {}
+        self._told: dict[str, Line] = {}
+        self._began = False
         self._state: State | None = None
         self._noted = time.monotonic()
 
@@ -114,20 +117,27 @@ class PlainDisplay:
                 self.say(text)
         if time.monotonic() - self._noted >= NOTE_S:
             self._noted = time.monotonic()
-            for line in _live_lines(state, store=self._store)[:20]:
+            for line in self._moved(_live_lines(state, store=self._store))[:20]:
                 self.say(progress_words(line))
 
     def _changes(self, state: State) -> Iterator[str]:
-        first = not self._last
+        first = not self._began
+        self._began = True
+        if first:
+            yield ", ".join(f"{count:,} {word}" for word, count in counts(state).items())
         for vertex, stage in state.rows():
-            if self._last.get(vertex.key) is stage.status:
+            # A job that waits for its turn says nothing; its stage is RUNNING when the job is.
+            if self._last.get(vertex.key) is stage.status or is_queued(stage):
                 continue
             self._last[vertex.key] = stage.status
             # At the start a thousand waiting stages are one count, not a thousand lines.
             if stage.status not in (Status.WAITING, Status.READY) and not (first and stage.status is Status.DONE):
-                yield f"{vertex.node.name} {stage.status.value} {stage.why}".rstrip()
-        if first:
-            yield ", ".join(f"{count:,} {status.value}" for status, count in state.counts.items() if count)
+                yield f"{vertex.node.name} {stage.status.value} {one_line(stage.why)}".rstrip()
+
+    def _moved(self, lines: Sequence[Line]) -> list[Line]:
+        """Those that have something to say since they were told of last."""
+        told, self._told = self._told, {line.key: line for line in lines}
+        return [line for line in lines if line.key not in told or _mark(told[line.key]) != _mark(line)]
 
 
 def display(store: Store) -> LiveDisplay | PlainDisplay:
@@ -136,7 +146,9 @@ def display(store: Store) -> LiveDisplay | PlainDisplay:
 
 
 def progress_words(line: Line) -> str:
-    """phase1 12,800 of 32,000 images, 950/s, 20 s left, loss 0.82."""
+    """phase1 12,800 of 32,000 images, 950/s, 20 s left, loss 0.82; or phase1 queued."""
+    if line.state == QUEUED:
+        return f"{line.name} queued"
     words = [
         f"{line.images:,} of {line.total:,}" if line.images is not None and line.total else line.phase or "starting"
     ]
@@ -147,6 +159,10 @@ def progress_words(line: Line) -> str:
     if line.loss is not None:
         words.append(f"loss {line.loss:.4g}")
     return f"{line.name} {', '.join(words)}"
+
+
+def _mark(line: Line) -> tuple[object, ...]:
+    return line.state, line.phase, line.images
 
 
 def _live_lines(state: State, *, store: Store) -> Sequence[Line]:
@@ -179,16 +195,15 @@ def _table(lines: Sequence[Line]) -> Table:
             duration(line.eta_s) if line.eta_s is not None else "",
             f"{line.loss:.4g}" if line.loss is not None else "",
             str(line.attempts),
-            one_line(line.why) if line.state != "RUNNING" else line.phase,
+            "queued" if line.state == QUEUED else line.phase if line.state == "RUNNING" else one_line(line.why),
         )
     return table
 
 
 def _counts(state: State) -> Text:
     text = Text()
-    for status, count in state.counts.items():
-        if count:
-            text.append(f"{count:,} {status.value.lower()}  ", style=COUNT_STYLES.get(status, ""))
+    for word, count in counts(state).items():
+        text.append(f"{count:,} {word.lower()}  ", style=COUNT_STYLES.get(word, ""))
     if state.full or state.trouble:
         text.append(f"paused: {state.full or state.trouble}", style="bold red")
     return text

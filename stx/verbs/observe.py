@@ -11,6 +11,7 @@ from typing import Any
 
 from jobs.files import AttemptDir
 from stx import records
+from stx.coordinator.prepare import writing
 from stx.coordinator.status import Line, Observer, Overview
 from stx.errors import ConfigError
 from stx.paths import StageDir, Store
@@ -181,10 +182,13 @@ def _results(stage: StageDir, node: Node) -> list[dict[str, Any]]:
     parts = (
         [(images, stage.part(kind, images)) for images in stage.parts(kind)] if node.grows else [(None, stage.result)]
     )
-    found = [(images, part.path, records.find(part.artifact)) for images, part in parts]
-    return [
-        {"images": images, "path": str(path), "digest": record["digest"]} for images, path, record in found if record
-    ]
+    found = []
+    for images, part in parts:
+        record = records.find(part.artifact)
+        with records.understood(part.artifact):
+            if record is not None:
+                found.append({"images": images, "path": str(part.path), "digest": record["digest"]})
+    return found
 
 
 def logs(pattern: str, *, store: str | None, follow: bool, rank: int, attempt: int | None, failed: bool) -> None:
@@ -199,12 +203,13 @@ def logs(pattern: str, *, store: str | None, follow: bool, rank: int, attempt: i
         path = _other_log(folder, rank=rank)
     console.say(console.styled(f"{node.name} attempt {number}: {path}", "dim", stream=sys.stderr))
     position = _copy(path, start=0)
-    while follow and not (place and _is_over(folder)):
+    while follow and not _is_over(folder):
         time.sleep(0.5)
         position = _copy(path, start=position)
     _copy(path, start=position)
     if not follow:
-        console.next_commands(f"stx logs {node.name} -f", f"stx show {chosen.experiment}/{node.name}")
+        more = [] if _is_over(folder) else [f"stx logs {node.name} -f"]
+        console.next_commands(*more, f"stx show {chosen.experiment}/{node.name}")
 
 
 def _attempt_number(stage: StageDir, *, node: Node, attempt: int | None, failed: bool) -> int:
@@ -259,7 +264,8 @@ def report(name: str, *, store: str | None, as_json: bool) -> None:
     place: Store = existing_store(store)
     experiment = one_experiment(place, name)
     facts = collect(place, experiment)
-    path = markdown.write(facts, experiment=experiment)
+    with writing(experiment.report):
+        path = markdown.write(facts, experiment=experiment)
     if as_json:
         scores = [
             {

@@ -3,7 +3,7 @@ same before it starts.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -11,16 +11,16 @@ from typing import Any, TextIO
 
 from jobs.launcher import Launcher
 from jobs.spec import JobSpec
-from stx import named, plan, records
+from stx import named, plan
 from stx.config.cluster import Cluster, load_cluster
 from stx.config.load import Experiment, load_experiment
 from stx.errors import PlanError, StoreError
 from stx.paths import ExperimentDir, Store
 from stx.plan import Bill, BillRow, PlanLine
 from stx.report.words import duration, flops, plural, size
-from stx.spec import Graph
+from stx.spec import Graph, Node
 from stx.verbs import console
-from stx.verbs.select import store_root
+from stx.verbs.select import load_graph, store_root
 
 FOLD_FROM = 100
 FOLDED = 3
@@ -55,7 +55,7 @@ def prepare(file: Path, *, sets: Sequence[str], cluster: str | None, store: str 
     place = Store(store_root(store, cluster_store=where.store))
     graph = plan.expand(experiment, where)
     try:
-        record = records.find(place.experiment(experiment.name).graph)
+        previous = previous_graph(place.experiment(experiment.name))
         seen = plan.survey(graph, place)
     except OSError as error:
         raise StoreError(
@@ -63,10 +63,19 @@ def prepare(file: Path, *, sets: Sequence[str], cluster: str | None, store: str 
             where=str(error.filename or place.root),
             hint="choose another --store",
         ) from error
-    previous = Graph.parse(record) if record else None
-    lines = plan.lines(graph, seen, previous=previous)
+    lines = plan.lines(graph, seen, previous=previous, place=place_in(experiment))
     bill = plan.bill(graph, lines, where, seen=seen)
     return Planned(file, experiment, where, place, graph, previous, lines, bill)
+
+
+def previous_graph(experiment: ExperimentDir) -> Graph | None:
+    """What was submitted last under this name."""
+    return load_graph(experiment) if experiment.graph.exists() else None
+
+
+def place_in(experiment: Experiment) -> Callable[[Node, str], str]:
+    """Where an option of a node stands in the experiment file."""
+    return lambda node, option: experiment.where(node.stage, option, values=node.point)
 
 
 def show(planned: Planned, *, every: bool, stream: TextIO) -> str:

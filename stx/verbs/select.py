@@ -58,7 +58,9 @@ def experiment_names(store: Store) -> list[str]:
 
 def load_graph(experiment: ExperimentDir) -> Graph:
     """The planned graph."""
-    return Graph.parse(records.read(experiment.graph))
+    record = records.read(experiment.graph)
+    with records.understood(experiment.graph):
+        return Graph.parse(record)
 
 
 def one_experiment(store: Store, name: str) -> ExperimentDir:

@@ -22,7 +22,7 @@ from typing import Any
 import stx
 from stx import plan as planning
 from stx.coordinator import inbox, lease, loop, snapshot
-from stx.coordinator.prepare import check_store
+from stx.coordinator.prepare import check_store, writing
 from stx.coordinator.snapshot import Code
 from stx.coordinator.state import State
 from stx.coordinator.status import Observer
@@ -64,7 +64,8 @@ def run(wishes: Wishes) -> int:
     if not detach:
         check_models(planned)
     check_store(planned.store)
-    code = snapshot.snapshot(planned.store)
+    with writing(planned.store.root):
+        code = snapshot.snapshot(planned.store)
     try:
         return start_detached(wishes, planned, code=code) if detach else drive(wishes, planned, code=code)
     except LeaseHeld:

@@ -70,6 +70,7 @@ class Attempt:
     layout: Mapping[str, Any]
     inputs: Mapping[str, InputPath]
     threads: int
+    hang_after_s: Mapping[str, float]
     checkpoint_every_s: float
     checkpoint_keep: int
     science_digest: str
@@ -136,6 +137,7 @@ def parse(folder: Path) -> Attempt:
             layout=record["layout"],
             inputs=inputs,
             threads=record["threads"],
+            hang_after_s=record["hang_after_s"],
             checkpoint_every_s=record["checkpoint"]["every_s"],
             checkpoint_keep=record["checkpoint"]["keep"],
             science_digest=record["science_digest"],

@@ -20,7 +20,6 @@ from stx.data import noise
 from stx.data.latents import scaled, unscaled
 from stx.data.noise import Purpose
 from stx.data.order import Order
-from stx.errors import DataError
 from stx.model import autoencoder, rows
 from stx.model.blocks import initialised
 from stx.worker import publish, tensors
@@ -28,6 +27,7 @@ from stx.worker.attempt import Attempt
 from stx.worker.device import device
 from stx.worker.fit import fit
 from stx.worker.images import read_info, read_split
+from stx.worker.inputs import verified_payload
 from stx.worker.progress import Progress, conclude
 
 GRAD_CLIP = 1.0
@@ -96,15 +96,11 @@ def run(attempt: Attempt) -> None:
 
 def load(payload: Path) -> Autoencoder:
     """A published autoencoder, on the device, in eval mode."""
-    weights = payload / "autoencoder.safetensors"
-    config = {name: value for name, value in records.read(payload / "config.json").items() if not name.startswith("_")}
+    weights = verified_payload(payload, "autoencoder.safetensors")
+    written = records.read(verified_payload(payload, "config.json"))
+    config = {name: value for name, value in written.items() if not name.startswith("_")}
     model = autoencoder.build(config)
-    try:
-        model.load_state_dict(tensors.read(weights))
-    except RuntimeError as error:
-        raise DataError(
-            str(error), where=str(weights), hint="config.json beside it is of another autoencoder"
-        ) from error
+    model.load_state_dict(tensors.read(weights))
     model.requires_grad_(False).eval().to(device())
     return Autoencoder(model, config, scale=config["scaling_factor"], shift=config["shift_factor"])
 

@@ -13,7 +13,6 @@ there are some and none verifies, that is an error: training silently from scrat
 import contextlib
 import hashlib
 import logging
-import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,12 +27,12 @@ from torch import Tensor
 from jobs import files
 from stx import records
 from stx.errors import DataError, StoreError, StxError
+from stx.paths import CHECKPOINT
 from stx.worker import tensors
 from stx.worker.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 FORMAT = 1
-_NAME = re.compile(r"(\d+)-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -234,7 +233,7 @@ class Keeper:
     def _sweep(self) -> None:
         """Remove what earlier attempts left unfinished."""
         for path in self.folder.glob(".*"):
-            match = _NAME.search(path.name)
+            match = CHECKPOINT.search(path.name)
             if match and int(match[2]) < self.attempt:
                 shutil.rmtree(path, ignore_errors=True)
 
@@ -243,7 +242,7 @@ def found(folder: Path) -> list[Path]:
     """The complete checkpoints of a stage, oldest first."""
     if not folder.is_dir():
         return []
-    named = [(match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    named = [(match, path) for path in folder.iterdir() if (match := CHECKPOINT.fullmatch(path.name))]
     return [path for match, path in sorted(named, key=lambda pair: (int(pair[0][1]), int(pair[0][2])))]
 
 

@@ -16,7 +16,6 @@ from stx import records
 from stx.data import noise
 from stx.data.noise import Purpose
 from stx.data.order import Order
-from stx.errors import DataError
 from stx.model import rows
 from stx.model.autoencoder import pixels
 from stx.model.blocks import initialised
@@ -26,6 +25,7 @@ from stx.worker.attempt import Attempt
 from stx.worker.device import device
 from stx.worker.fit import fit
 from stx.worker.images import Split, read_info, read_split
+from stx.worker.inputs import verified_payload
 from stx.worker.progress import Progress, conclude
 
 GRAD_CLIP = 1.0
@@ -77,13 +77,10 @@ def run(attempt: Attempt) -> None:
 
 def load(payload: Path) -> Judge:
     """A published classifier."""
-    about = records.read(payload / "classifier.json")
-    weights = payload / "classifier.safetensors"
+    about = records.read(verified_payload(payload, "classifier.json"))
+    weights = verified_payload(payload, "classifier.safetensors")
     network = _build(about["shape"])
-    try:
-        network.load_state_dict(tensors.read(weights))
-    except RuntimeError as error:
-        raise DataError(str(error), where=str(weights), hint="classifier.json beside it is of another one") from error
+    network.load_state_dict(tensors.read(weights))
     return Judge(network.requires_grad_(False).eval().to(device()), about)
 
 

@@ -27,6 +27,7 @@ from stx.worker.attempt import Attempt, InputPath, Yielded, check_external
 
 POLL_S = 0.2
 TAIL_LINES = 20
+SPACE_BYTES = 1 << 20  # a store with less than this left is full
 _STOPPED_BY = (-signal.SIGTERM, -signal.SIGUSR2, 128 + signal.SIGTERM, 128 + signal.SIGUSR2)
 _CHUNK = 1 << 20
 
@@ -34,7 +35,7 @@ _CHUNK = 1 << 20
 def run(attempt: Attempt) -> None:
     """Start the program, wait for it, publish what it wrote."""
     began = time.monotonic()
-    finished = attempt.stage.path / "output-finished"
+    finished = attempt.stage.output_finished
     if not finished.exists():
         _run_program(attempt, finished=finished)
     info = {"experiment": attempt.experiment, "attempt": attempt.number, "seconds": time.monotonic() - began}
@@ -45,7 +46,7 @@ def run(attempt: Attempt) -> None:
 
 def _run_program(attempt: Attempt, *, finished: Path) -> None:
     """Run it to exit code 0; its whole output then bears the name `finished`, so that no two runs are mixed."""
-    output, kept = attempt.folder.path / "output", attempt.stage.path / "output"
+    output, kept = attempt.folder.output, attempt.stage.output_kept
     _take_over(kept, output)
     code = _wait(attempt, _start(attempt, output=output))
     stopped = runtime.stop_requested()
@@ -56,6 +57,7 @@ def _run_program(attempt: Attempt, *, finished: Path) -> None:
     if stopped and code in _STOPPED_BY:
         raise Yielded
     if code != 0:
+        _check_space(output)
         raise StageFailed(
             f"the program ended with {_said(code)}", where=shlex.join(attempt.science["argv"]), hint=_tail(attempt)
         )
@@ -106,6 +108,17 @@ def _wait(attempt: Attempt, child: "subprocess.Popen[bytes]") -> int:
         if runtime.stop_requested() and not told:
             child.terminate()
             told = True
+
+
+def _check_space(output: Path) -> None:
+    """A program that met a full disk cannot say so in a log on that disk. What it wrote so far makes room again."""
+    probe = files.new_temp(output.with_name("space"))
+    try:
+        files.write(probe, bytes(SPACE_BYTES))
+    except OSError:
+        shutil.rmtree(output)
+        raise
+    probe.unlink()
 
 
 def _refuse_links(output: Path) -> None:

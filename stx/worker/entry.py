@@ -6,6 +6,7 @@ StxError                                    FAILED USER           exit 1, the me
 NonFinite                                   FAILED NAN
 out of memory (host or GPU)                 FAILED OOM
 no space, quota                             FAILED NO_SPACE
+no heartbeat for too long                   FAILED HANG           jobs.runtime.watch, exit 1
 anything else                               FAILED USER           the end of the traceback
 """
 
@@ -39,6 +40,7 @@ def run(folder: str) -> int:
     try:
         attempt = attempts.parse(path)
         notes = attempt.notes
+        runtime.watch(path, attempt.heart, limits=attempt.hang_after_s)
         _set_threads(attempt)
         load("stx.worker", attempt.kind).run(attempt)
     except Yielded:

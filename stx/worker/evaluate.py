@@ -16,7 +16,7 @@ import torch
 from stx import named, records
 from stx.evaluation import extractor
 from stx.evaluation.base import Extracted
-from stx.paths import PartDir, Store
+from stx.paths import LABELS, SCORES, PartDir, Store
 from stx.spec import Artifact, StageSpec
 from stx.worker import publish
 from stx.worker.attempt import Attempt
@@ -49,6 +49,7 @@ def run(attempt: Attempt) -> None:
 def _score_part(attempt: Attempt, *, images: int, name: str, judge: Judge, real: Extracted) -> None:
     source = attempt.input("samples").stage.part("sample", images)
     science = attempt.science
+    attempt.heart.beat("other")  # nothing is said until the scores are there
     progress = Progress(attempt, total=_sampling(attempt).science["num_samples"])
     generated = _extract_samples(source, name=name, batch=science["batch"])
     scores: dict[str, float] = {}
@@ -56,7 +57,7 @@ def _score_part(attempt: Attempt, *, images: int, name: str, judge: Judge, real:
         scores |= named.load("stx.evaluation", metric).compute(generated, real)
     protocol = _protocol(attempt, judge=judge, num_samples=len(generated.labels), num_real=len(real.labels))
     folder = attempt.stage.part(attempt.kind, images).path
-    publish.publish_json(folder / "scores.json", {"scores": scores, "protocol": protocol})
+    publish.publish_json(folder / SCORES, {"scores": scores, "protocol": protocol})
     progress.advance(len(generated.labels))
     conclude_part(progress, images=images)
 
@@ -65,7 +66,7 @@ def _extract_samples(source: PartDir, *, name: str, batch: int) -> Extracted:
     """What the extractor makes of one part of samples."""
     listed = Artifact.parse(records.read(source.artifact)).files
     arrays = {file: np.load(verified(source, file), allow_pickle=False) for file in sorted(listed)}
-    labels = torch.from_numpy(arrays.pop("labels.npy"))
+    labels = torch.from_numpy(arrays.pop(LABELS))
     images = torch.from_numpy(np.concatenate(list(arrays.values()))).permute(0, 3, 1, 2).contiguous()
     return extractor.extract(name, images, labels, batch=batch, cuda=device().type == "cuda")
 

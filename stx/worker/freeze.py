@@ -17,6 +17,7 @@ from torch import Tensor
 
 from stx.errors import DataError
 from stx.model.sit import SiT
+from stx.paths import WEIGHTS
 from stx.worker import publish, sit_weights, tensors
 from stx.worker.attempt import Attempt, check_external, fingerprint
 from stx.worker.device import device
@@ -52,7 +53,7 @@ def _from_run(attempt: Attempt) -> Source:
     run_input, weights = attempt.input("run"), attempt.science["weights"]
     found = sit_weights.milestone_weights(run_input.part, weights=weights)
     origin = {"run": run_input.key, "images": run_input.images, "weights": weights}
-    return Source(found, dict(attempt.where["shape"]), origin, run_input.path / sit_weights.MILESTONE_FILE)
+    return Source(found, dict(attempt.where["shape"]), origin, run_input.path / WEIGHTS)
 
 
 def _from_file(attempt: Attempt) -> Source:

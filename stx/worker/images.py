@@ -7,6 +7,7 @@ from torch import Tensor
 
 from stx import records
 from stx.data import images as data
+from stx.paths import IMAGES_INFO
 from stx.worker import publish
 from stx.worker.attempt import Attempt, InputPath
 from stx.worker.progress import Progress, conclude
@@ -41,13 +42,13 @@ def run(attempt: Attempt) -> None:
         class_names=source.class_names,
         counts={name: len(rows) for name, rows in zip(SPLITS, parts, strict=True)},
     )
-    publish.publish_json(payload / "images.json", info.dump())
+    publish.publish_json(payload / IMAGES_INFO, info.dump())
     conclude(progress, splits=SPLITS)
 
 
 def read_info(source: InputPath) -> data.ImagesInfo:
     """What an images stage says of itself."""
-    return data.ImagesInfo.parse(records.read(source.payload / "images.json"))
+    return data.ImagesInfo.parse(records.read(source.payload / IMAGES_INFO))
 
 
 def read_split(source: InputPath, name: str) -> Split:

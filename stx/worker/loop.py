@@ -69,8 +69,8 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the one all-reduce of a step said."""
+class Agreement:
+    """What the one all-reduce of a step said, to all ranks alike."""
 
     norm: float
     stop: bool
@@ -106,9 +106,9 @@ class Loop:
                     began = time.monotonic()
                     batches = next(iterator)
                     self.meter.waited(time.monotonic() - began)
-                    verdict = self.step(batches)
+                    agreed = self.step(batches)
                     self.clock.note_first_step(self.attempt)
-                    self.after_step(verdict)
+                    self.after_step(agreed)
 
     def remaining(self) -> bool:
         """Whether a wanted count lies ahead; at the end what is wanted is read once more."""
@@ -127,20 +127,20 @@ class Loop:
         """Images per step."""
         return int(self.attempt.science["global_batch"])
 
-    def step(self, batches: Sequence[Batch]) -> Verdict:
+    def step(self, batches: Sequence[Batch]) -> Agreement:
         """One optimizer step, or a skipped one."""
         self.meter.begin_step(images=self.progress.images)
         self.accumulate(batches)
-        verdict = self.judge()
-        if math.isfinite(verdict.norm):
-            self.apply(verdict.norm)
+        agreed = self.agree()
+        if math.isfinite(agreed.norm):
+            self.apply(agreed.norm)
         else:
-            self.skip(verdict.norm)
+            self.skip(agreed.norm)
         self.progress.images += self.global_batch
         self.progress.step += 1
         self.engine.module.alignment.after_step(self.progress.step)
-        self.meter.end_step(step=self.progress.step, images=self.progress.images, grad_norm=verdict.norm)
-        return verdict
+        self.meter.end_step(step=self.progress.step, images=self.progress.images, grad_norm=agreed.norm)
+        return agreed
 
     def accumulate(self, batches: Sequence[Batch]) -> None:
         """Forward and backward of this rank's micro-batches; after it, its part of the averaged gradient is there."""
@@ -152,12 +152,12 @@ class Loop:
             if number < len(batches):
                 self.engine.step()
 
-    def judge(self) -> Verdict:
+    def agree(self) -> Agreement:
         """The all-reduce of the step."""
         due = self.ranks.rank == 0 and time.monotonic() - self.saved_at >= self.attempt.checkpoint_every_s
         flags = torch.tensor([runtime.stop_requested(), due], dtype=torch.float32, device=self.ranks.device)
         total, stop, save = self.ranks.sum(torch.cat([self.partition.square_norm().reshape(1), flags])).tolist()
-        return Verdict(norm=math.sqrt(total) if total >= 0 else math.nan, stop=stop > 0, save=save > 0)
+        return Agreement(norm=math.sqrt(total) if total >= 0 else math.nan, stop=stop > 0, save=save > 0)
 
     def apply(self, norm: float) -> None:
         """Clip, Adam, EMA."""
@@ -185,20 +185,20 @@ class Loop:
                 hint="lower lr or the alignment's guidance or weight",
             )
 
-    def after_step(self, verdict: Verdict) -> None:
+    def after_step(self, agreed: Agreement) -> None:
         """Save, publish, reread, leave: what this step's boundary asks for."""
         images = self.progress.images
-        if self.progress.step % self.meter.log_every == 0 or verdict.save:
+        if self.progress.step % self.meter.log_every == 0 or agreed.save:
             self.reread()
         self.note_range(images)
         reached = images in self.goals
-        if verdict.stop and not reached and not self.save_fits():
+        if agreed.stop and not reached and not self.save_fits():
             self.leave(saved=False)
-        if reached or verdict.save or verdict.stop:
+        if reached or agreed.save or agreed.stop:
             checkpoint = self.save()
             if reached:
                 self.publish(checkpoint)
-        if verdict.stop and self.remaining():
+        if agreed.stop and self.remaining():
             self.leave(saved=True)
 
     def note_range(self, images: int) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from stx.errors import DataError
+from stx.paths import WEIGHTS
 from stx.worker import checkpoint as checkpoints
 from stx.worker import publish, tensors
 from stx.worker.attempt import Attempt
@@ -20,7 +21,6 @@ from stx.worker.checkpoint import Checkpoint
 from stx.worker.zero_state import EMA, MASTER
 
 logger = logging.getLogger(__name__)
-WEIGHTS = "weights.safetensors"
 PREFIXES = {"raw": MASTER, "ema": EMA}
 
 
@@ -59,10 +59,13 @@ def publish_passed(attempt: Attempt, goals: Iterable[int], *, images: int, rejec
             publish_milestone(attempt, checkpoints.opened(kept[goal]), info={})
 
 
-def check_complete(attempt: Attempt, goals: Iterable[int]) -> None:
-    """Refuse to call a stage complete that passed a wanted count without keeping its weights."""
+def check_passed(attempt: Attempt, goals: Iterable[int], *, images: int) -> None:
+    """Refuse to call a stage complete that passed a wanted count without keeping its weights.
+
+    A count beyond `images` was wanted after the last step was done: it is the next attempt's.
+    """
     published = attempt.stage.parts("train")
-    missing = sorted(set(goals) - set(published))
+    missing = sorted(goal for goal in set(goals) - set(published) if goal <= images)
     if missing:
         raise DataError(
             f"milestone {missing[0]} (images seen) is wanted, but the run has passed it and kept no checkpoint of it",

@@ -8,7 +8,6 @@ artifact.json lists the digests of what stands.
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,17 +37,6 @@ def publish_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> str:
     digest = hashlib.sha256()
     temp = files.write_temp(path, _hashed(chunks, digest=digest))
     return _stand(path, ours=files.publish_file(temp, path), digest=digest.hexdigest())
-
-
-def publish_temp(temp: Path, path: Path) -> str:
-    """Publish a file that another library wrote to `files.new_temp(path)`; the sha256 of the file that stands."""
-    descriptor = os.open(temp, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    digest = records.file_digest(temp)
-    return _stand(path, ours=files.publish_file(temp, path), digest=digest)
 
 
 def finish(

@@ -22,6 +22,7 @@ from stx.flow.guidance import guided_velocity
 from stx.flow.solvers import SOLVERS
 from stx.model import rows
 from stx.model.sit import SiT
+from stx.paths import LABELS, samples_file
 from stx.worker import publish, sit_weights
 from stx.worker.attempt import Attempt
 from stx.worker.autoencoder import Autoencoder, load
@@ -49,11 +50,6 @@ def balanced_labels(first: int, last: int, *, num_classes: int) -> Tensor:
     return torch.arange(first, last) % num_classes
 
 
-def samples_name(number: int) -> str:
-    """The file of one chunk."""
-    return f"samples-{number:05d}.npy"
-
-
 def _make_part(attempt: Attempt, *, images: int, autoencoder: Autoencoder) -> None:
     science, shape = attempt.science, attempt.where["shape"]
     source = attempt.input("run").stage.part("train", images)
@@ -61,9 +57,9 @@ def _make_part(attempt: Attempt, *, images: int, autoencoder: Autoencoder) -> No
     folder = attempt.stage.part(attempt.kind, images).path
     progress = Progress(attempt, total=science["num_samples"])
     labels = balanced_labels(0, science["num_samples"], num_classes=shape["num_classes"])
-    publish.publish_bytes(folder / "labels.npy", npy_bytes(labels.numpy()))
+    publish.publish_bytes(folder / LABELS, npy_bytes(labels.numpy()))
     for number, (first, last) in enumerate(rows.spans(science["num_samples"], batch=science["batch"])):
-        path = folder / samples_name(number)
+        path = folder / samples_file(number)
         if path.exists():
             progress.skip(last - first)
             continue

@@ -17,19 +17,18 @@ from stx import records
 from stx.errors import DataError
 from stx.model.blocks import initialised
 from stx.model.sit import SiT, load_weights
-from stx.paths import PartDir
+from stx.paths import WEIGHTS, PartDir
 from stx.sizes import SitShape
 from stx.worker import tensors
 from stx.worker.device import device
-from stx.worker.inputs import verified
+from stx.worker.inputs import verified, verified_payload
 
-MILESTONE_FILE = "weights.safetensors"
 TEACHER_FILE = "teacher.safetensors"
 
 
 def milestone_weights(part: PartDir, *, weights: str) -> dict[str, Tensor]:
     """The SiT of a milestone, by its own parameter names; `weights` is raw or ema."""
-    path = verified(part, MILESTONE_FILE)
+    path = verified(part, WEIGHTS)
     prefix = f"{weights}.model."
     found = {name.removeprefix(prefix): value for name, value in tensors.read(path).items() if name.startswith(prefix)}
     if not found:
@@ -39,13 +38,13 @@ def milestone_weights(part: PartDir, *, weights: str) -> dict[str, Tensor]:
 
 def milestone(part: PartDir, *, weights: str, shape: Mapping[str, Any]) -> SiT:
     """The SiT of a milestone."""
-    return built(milestone_weights(part, weights=weights), shape=shape, where=str(part.path / MILESTONE_FILE))
+    return built(milestone_weights(part, weights=weights), shape=shape, where=str(part.path / WEIGHTS))
 
 
 def load_teacher(payload: Path, *, shape: Mapping[str, Any]) -> SiT:
     """A frozen teacher of the plan's `shape`. A teacher from a file may have been frozen without its latents' size."""
-    path = payload / TEACHER_FILE
-    frozen = records.read(payload / "teacher.json")["shape"] | {"input_size": shape["input_size"]}
+    path = verified_payload(payload, TEACHER_FILE)
+    frozen = records.read(verified_payload(payload, "teacher.json"))["shape"] | {"input_size": shape["input_size"]}
     if frozen != dict(shape):
         raise DataError(f"the teacher is {frozen}, the plan wants {dict(shape)}", where=str(path))
     return built(tensors.read(path), shape=shape, where=str(path))

@@ -40,10 +40,11 @@ def run(attempt: Attempt) -> None:
         goals = read_goals(attempt, ranks, global_batch=attempt.science["global_batch"])
         if ranks.agree(set(goals) <= set(attempt.stage.parts("train"))):
             return
-        start(attempt, ranks).run()
+        loop = start(attempt, ranks)
+        loop.run()
         goals = read_goals(attempt, ranks, global_batch=attempt.science["global_batch"])
         if ranks.rank == 0:
-            milestones.check_complete(attempt, goals)
+            milestones.check_passed(attempt, goals, images=loop.progress.images)
 
 
 def check_supported(attempt: Attempt) -> None:

@@ -113,3 +113,11 @@ def test_what_is_wrong_is_named_with_line_and_value(parse, text, place, words):
 def test_an_unknown_built_in_lists_those_there_are():
     with pytest.raises(ConfigError, match="known: local"):
         load_cluster("locl")
+
+
+def test_an_unknown_kind_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "big.yaml"
+    path.write_text("stages:\n  default: {ranks: 1}\n  trian: {ranks: 2}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_cluster(path)
+    assert str(caught.value).startswith(f'{path}:3: stages.trian\n  "trian" is no stage kind\n  did you mean "train"?')

@@ -87,7 +87,9 @@ def test_a_set_value_is_read_as_yaml(write, text, expected):
     ("assignment", "words"),
     [
         ("stages.secnd.seed=1", 'did you mean "second"'),
-        ("stages.second=1", "an option of an existing stage"),
+        ("stages.second=1", "one option of one stage"),
+        ("stages=1", "one option of one stage"),
+        ("stages.second.sweep.seed=[1]", "sweep={seed: [1]}"),
         ("stage.second.seed=1", 'did you mean "stages"'),
         ("extends=a", "known: name"),
         ("stages.second.seed", "PATH=VALUE"),
@@ -187,5 +189,5 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
             (tmp_path / name).write_bytes(data)
         with pytest.raises(ConfigError, match=name):
             load_experiment(tmp_path / name)
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is a directory"):
         load_experiment(tmp_path)

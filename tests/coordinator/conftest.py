@@ -260,6 +260,7 @@ class World:
         launcher: SimLauncher | None = None,
         cluster: Cluster | None = None,
         code: str = "code1",
+        accept_code: bool = False,
     ) -> Coordinator:
         """What `stx submit` does: prepare, take the lease, look at everything."""
         self.born += 1
@@ -283,6 +284,7 @@ class World:
             lease=lease,
             code=Code(code, "science", self.folder),
             python="python",
+            accept_code=accept_code,
             clock=self.clock,
             load_kind=lambda name: SimKind(),
             observe=self.observe,
@@ -389,8 +391,9 @@ def sim() -> SimpleNamespace:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def new_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], World]]:
+    """Worlds whose jobs.files sees a `System`; the other modules' tests see the real one again."""
     system = System()
     real, files.os = files.os, system  # type: ignore[attr-defined, assignment]
     yield lambda: World(tmp_path_factory.mktemp("world"), system)

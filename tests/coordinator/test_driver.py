@@ -402,6 +402,46 @@ def test_a_retry_gives_the_whole_budget_again(world, sim):
     assert only(coordinator).facts.spent == {}
 
 
+def test_accepting_other_science_code_gives_a_refused_stage_another_attempt(world, sim):
+    coordinator = world.start(sim.single("a"))
+    world.rounds(1)
+    end_all(world, Result.FAILED, cause=Cause.USER, message="was written by other science code")
+    world.rounds(1)
+    assert only(coordinator).status is Status.FAILED
+    world.leave("a")
+    accepting = world.start(sim.single("a"), accept_code=True)
+    world.rounds(1)
+    assert only(accepting).status is Status.RUNNING
+    end_all(world, Result.FAILED, cause=Cause.USER)
+    world.rounds(2)
+    assert only(accepting).status is Status.FAILED
+
+
+@pytest.mark.parametrize("verb", ["retry", "cancel"])
+def test_a_command_is_not_lost_wherever_its_coordinator_is_killed(new_world, sim, verb):
+    calls, survived = 0, False
+    while not survived:
+        world = new_world()
+        cluster = world.cluster(retries={"oom": 0})
+        coordinator = world.start(sim.single("a"), cluster=cluster)
+        world.rounds(1)
+        (key,) = coordinator.state.plan.index
+        if verb == "retry":
+            end_all(world, Result.FAILED, cause=Cause.OOM)
+            world.rounds(1)
+        put(world.store.experiment("a"), Command(verb, (key,)))
+        survived = world.within(calls, coordinator.round)
+        world.kill("a")
+        again = world.start(sim.single("a"), cluster=cluster)
+        world.rounds(2)
+        if verb == "retry":
+            assert only(again).status is Status.RUNNING, f"killed after {calls} calls"
+        else:
+            assert only(again).cancelled
+            assert not world.store.stage("images", key).mark("a").exists(), f"killed after {calls} calls"
+        calls += 1
+
+
 def test_a_command_counts_once_even_if_its_file_is_met_again(world, sim):
     coordinator = world.start(sim.single("a"))
     world.rounds(1)

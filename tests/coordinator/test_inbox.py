@@ -14,13 +14,12 @@ def test_commands_come_in_the_order_in_which_they_were_given(tmp_path):
     given = [
         Command("cancel", ("k1", "k2")),
         Command("retry", ("k1",), take_over=True),
-        Command("stop"),
         Command("leave"),
     ]
     for command in given:
         put(experiment, command)
     assert [letter.command for letter in letters(experiment)] == given
-    assert len({letter.name for letter in letters(experiment)}) == 4
+    assert len({letter.name for letter in letters(experiment)}) == 3
 
 
 def test_a_file_that_is_being_written_is_not_yet_a_command(tmp_path):

@@ -95,7 +95,7 @@ def test_any_story_ends_with_the_results_of_an_untouched_run(new_world, sim, mov
     tell(moves, new_world=new_world, sim=sim)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(moves=st.lists(MOVES, max_size=60))
 def test_any_of_many_stories_ends_with_the_results_of_an_untouched_run(new_world, sim, moves):
@@ -120,7 +120,7 @@ def test_kills_all_through_a_run_change_no_result(new_world, sim):
     killed_every(range(0, 200, 23), new_world=new_world, sim=sim)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_kill_before_every_single_call_of_a_run_changes_no_result(new_world, sim):
     killed_every(range(200), new_world=new_world, sim=sim)
 
@@ -145,7 +145,7 @@ def test_another_coordinator_acting_in_between_any_two_calls_submits_nothing_twi
     interleave(range(0, 60, 7), new_world=new_world, sim=sim)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_another_coordinator_acting_in_between_any_two_calls_of_all_submits_nothing_twice(new_world, sim):
     interleave(range(80), new_world=new_world, sim=sim)
 

@@ -205,7 +205,7 @@ def test_external_files_are_in_the_key_by_their_version_only(expand, tmp_path):
         ("kind: freeze", "kind: freze", ":11: stages.teacher.kind = freze", 'did you mean "freeze"?'),
         ("velocity_head", "velocty_head", ":10: stages.phase1.alignment.method = velocty_head", 'did you mean "velocity_head"'),
         ("run: phase1", "run: fase1", ":11: stages.teacher.run = fase1", 'did you mean "phase1"?'),
-        ("teacher: teacher, feat", "teacher: latents, feat", ":16: stages.phase2.alignment.teacher = latents", 'expects a freeze stage, "latents" is a latents stage'),
+        ("teacher: teacher, feat", "teacher: latents, feat", ":16: stages.phase2.alignment.teacher = latents", 'expects a stage of kind freeze, "latents" is of kind latents'),
         ("global_batch: 8", "global_batch: '8'", ':3: defaults.train.global_batch = "8"', "must be a whole number"),
         ("guidance: 5}", "guidance: .inf}", ":16: stages.phase2.alignment.guidance = .inf", "finite"),
         ("guidance: 5}", "guidance: high}", ":16: stages.phase2.alignment.guidance = high", "must be a number"),
@@ -215,7 +215,7 @@ def test_external_files_are_in_the_key_by_their_version_only(expand, tmp_path):
         ("alignment.guidance: 30", "alignment.guidance: 5", ":17: stages.phase2.sweep", "two points are guidance=5,seed=0"),
         ("{seed: [0, 1]}", "{seed: [0, 0]}", ":9: stages.vanilla.sweep", "two points are seed=0"),
         ("[vanilla, phase1,", "[vanilla, vanilla,", ":18: stages.samples.runs[1] = vanilla", "named twice"),
-        ("[vanilla, phase1,", "[vanilla, latents,", ":18: stages.samples.runs[1] = latents", "expects a train stage"),
+        ("[vanilla, phase1,", "[vanilla, latents,", ":18: stages.samples.runs[1] = latents", "expects a stage of kind train"),
         ("runs: [vanilla, phase1, phase2]", "runs: []", ":18: stages.samples.runs = []", "at least 1"),
         ("defaults:\n", "defaults:\n  trian: {steps: 3}\n", ":3: defaults.trian", 'did you mean "train"'),
         ("defaults:\n", "defaults:\n  command: {agv: [a]}\n", ":3: defaults.command.agv = [a]", 'did you mean "argv"'),
@@ -255,11 +255,6 @@ def test_an_error_of_a_set_names_the_set(refused):
     assert refused(sets=["stages.phase2.alignment.teacher_block=31"]).startswith(
         "--set stages.phase2.alignment.teacher_block=31\n  the teacher SiT-Mu/2 has 2 blocks, so teacher_block must be in 1..2"
     )
-
-
-def test_an_unknown_kind_in_the_cluster_file_is_refused(refused):
-    cluster = Cluster.model_validate({"name": "big", "stages": {"trian": {"ranks": 2}}})
-    assert 'cluster big: stages.trian\n  "trian" is no stage kind\n  did you mean "train"' in refused(cluster=cluster)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,13 @@ def test_shared_ancestors_are_counted_once(world: Any) -> None:
     assert total_compute(run, images=100, nodes={node.key: node for node in world.nodes}) == 200 + 10 + 5
 
 
+def test_a_milestone_before_the_stop_step_pays_for_all_of_its_alignment(world: Any) -> None:
+    cost = Cost(flops=40.0, flops_per_image=3.0, stop_images=10, flops_per_image_after_stop=1.0)
+    run = world.add("run", "train", cost=cost)
+    found = [total_compute(run, images=images, nodes={run.key: run}) for images in (5, 10, 20)]
+    assert found == [15.0, 30.0, 40.0]
+
+
 def test_only_asked_series_are_told_in_the_asked_order(quickstart: Any) -> None:
     quickstart.save(series=["phase1", "vanilla"])
     facts = collect(quickstart.store, quickstart.experiment)

@@ -213,7 +213,7 @@ def test_the_online_teacher_costs_its_share_of_rows_and_a_cached_one_nothing(exp
     assert expand()["phase2:guidance=5,seed=0"].cost.flops_per_image == pytest.approx(plain + projector)
     online = expand(small, ("features: features, ", ""))["phase2:guidance=5,seed=0"]
     assert online.cost.flops_per_image == pytest.approx(plain + projector + teacher)
-    assert online.where["teacher_flops_per_image"] == pytest.approx(teacher)
+    assert online.where["teacher_flops"] == pytest.approx(320 * teacher)
     assert online.cost.flops == pytest.approx(320 * online.cost.flops_per_image)
 
 
@@ -231,8 +231,17 @@ def test_the_aligned_share_follows_window_weight_and_stop(expand, small, option,
     node = expand(small, ("features: features, ", ""), ("guidance: 5}", f"guidance: 5, {option}}}"))[
         "phase2:guidance=5,seed=0"
     ]
-    expected = share * sizes.teacher_flops(MU, LATENT, block=2)
-    assert node.where["teacher_flops_per_image"] == pytest.approx(expected)
+    expected = 320 * share * sizes.teacher_flops(MU, LATENT, block=2)
+    assert node.where["teacher_flops"] == pytest.approx(expected)
+
+
+def test_an_image_after_the_stop_step_costs_no_alignment(expand, small):
+    alignment = ("guidance: 5}", "guidance: 5, stop_step: 10}")
+    cost = expand(small, ("features: features, ", ""), alignment)["phase2:guidance=5,seed=0"].cost
+    always = expand(small, ("features: features, ", ""))["phase2:guidance=5,seed=0"].cost
+    plain = sizes.train_flops(MU, LATENT)
+    assert cost.until(80) == always.until(80) == 80 * always.flops_per_image
+    assert cost.flops == cost.until(320) == pytest.approx(always.until(80) + 240 * plain)
 
 
 def test_the_cache_is_billed_by_rows(expand):

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from jobs.spec import JobState
 from stx import records
 from stx.coordinator import transitions
-from stx.coordinator.events import Ended, Event, Facts, Live, Opened, Policy, Surveyed
+from stx.coordinator.events import Ended, Event, Facts, Live, Observed, Opened, Policy, Surveyed
 from stx.coordinator.state import State
 from stx.paths import Store
 from stx.spec import Graph, Input, Node, StageSpec
-from stx.verbs.live import LiveDisplay, PlainDisplay
+from stx.verbs.live import NOTE_S, LiveDisplay, PlainDisplay
 
 OPENED = Opened(0.0, "c", 1, Policy({}, (0.0,), 10, 10, 5.0), facts={})
 LIVE = Live(number=1, experiment="e", host="h", launcher="local:x", reachable=True, job_id="1")
@@ -34,7 +35,7 @@ def running(store: Store, graph: Graph, *, live: int) -> State:
         folder.path.mkdir(parents=True)
         beat = {"images": 50, "total": 100, "images_per_s": 10.0, "loss": 0.5}
         records.write(folder.heartbeat, {"counter": 1, "phase": "step", "time": time.time(), "numbers": beat})
-        events.append(Surveyed(0.0, node.key, Facts(last=1, live=LIVE)))
+        events += [Surveyed(0.0, node.key, Facts(last=1, live=LIVE)), Observed(0.0, node.key, 1, JobState.RUNNING)]
     return transitions.replay(graph, events)
 
 
@@ -78,6 +79,41 @@ def test_plain_lines_say_each_change_once(tmp_path: Path, capsys: pytest.Capture
     second, _ = transitions.step(first, Surveyed(1.0, graph.nodes[1].key, Facts(parts=(100,), last=1)))
     display.tick(second)
     said = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
-    assert said[0].startswith("run:seed=0 RUNNING")
-    assert said[-1].startswith("run:seed=0 DONE")
-    assert len(said) == 3
+    assert said == ["1 READY, 1 DONE, 1 RUNNING", "run:seed=0 RUNNING", "run:seed=0 DONE"]
+
+
+def test_a_job_that_waits_for_its_turn_is_queued_and_not_running(
+    tmp_path: Path, capsys: pytest.CaptureFixture[Any]
+) -> None:
+    store, graph = Store(tmp_path), sweep(2)
+    events = [OPENED, Surveyed(0.0, graph.nodes[0].key, Facts(artifact=True))]
+    waiting = transitions.replay(graph, [*events, Surveyed(0.0, graph.nodes[1].key, Facts(last=1, live=LIVE))])
+    assert "1 queued" in drawn(LiveDisplay(store), waiting)
+    assert "running" not in drawn(LiveDisplay(store), waiting)
+    display = PlainDisplay(store)
+    display.tick(waiting)
+    for _ in range(2):
+        display._noted -= NOTE_S
+        display.tick(waiting)
+    started, _ = transitions.step(waiting, Observed(1.0, graph.nodes[1].key, 1, JobState.RUNNING))
+    display.tick(started)
+    said = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert said == ["1 READY, 1 DONE, 1 QUEUED", "run:seed=0 queued", "run:seed=0 RUNNING"]
+
+
+def test_half_a_minute_later_only_stages_that_moved_are_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[Any]
+) -> None:
+    store, graph = Store(tmp_path), sweep(2)
+    state = running(store, graph, live=2)
+    display = PlainDisplay(store)
+    for images in (50, 50, 60):
+        folder = store.stage("train", graph.nodes[1].key).attempt(1)
+        numbers = {"images": images, "total": 100}
+        records.write(folder.heartbeat, {"counter": 1, "phase": "step", "time": time.time(), "numbers": numbers})
+        display._noted -= NOTE_S
+        display.tick(state)
+    said = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert sum("run:seed=0 50 of 100" in line for line in said) == 1
+    assert sum("run:seed=0 60 of 100" in line for line in said) == 1
+    assert sum("run:seed=1 50 of 100" in line for line in said) == 1

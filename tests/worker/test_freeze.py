@@ -63,6 +63,17 @@ def test_the_teacher_is_the_milestone_that_was_named(workshop, as_source, weight
     assert about == {"shape": SHAPE, "from": {"run": run.key, "images": 320, "weights": weights}}
 
 
+def test_a_teacher_with_a_changed_byte_is_named_and_not_asked(workshop, as_source) -> None:
+    attempt = freeze_run(workshop, as_source, run_with_milestone(workshop))
+    freeze.run(attempt)
+    path = attempt.stage.payload / sit_weights.TEACHER_FILE
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"teacher\.safetensors\n  damaged"):
+        sit_weights.load_teacher(path.parent, shape=SHAPE)
+
+
 def test_two_freezes_leave_equal_digests(workshop, as_source, payload_digest) -> None:
     run = run_with_milestone(workshop)
     first = freeze_run(workshop, as_source, run)

@@ -4,7 +4,6 @@ import logging
 import pytest
 import torch
 
-from jobs import files
 from stx import records
 from stx.spec import Artifact
 from stx.worker import publish, tensors
@@ -24,14 +23,6 @@ def test_pieces_are_hashed_while_written(tmp_path):
     path = tmp_path / "w.safetensors"
     digest = publish.publish_chunks(path, tensors.chunks({"w": torch.arange(5.0)}))
     assert digest == records.file_digest(path)
-
-
-def test_a_file_another_library_wrote_is_published(tmp_path):
-    path = tmp_path / "shard.tar"
-    temp = files.new_temp(path)
-    temp.write_bytes(b"tar")
-    assert publish.publish_temp(temp, path) == hashlib.sha256(b"tar").hexdigest()
-    assert not temp.exists()
 
 
 def test_the_artifact_comes_last_and_a_different_second_one_is_reported(workshop):

@@ -22,6 +22,7 @@ from stx.errors import ConfigError, DataError
 from stx.worker import checkpoint as checkpoints
 from stx.worker import features, freeze, tensors, train
 from stx.worker.attempt import NonFinite, Yielded
+from stx.worker.loop import Loop
 from stx.worker.zero_state import SECTIONS
 
 BATCH, STEPS, SAMPLES, CLASSES = 8, 40, 64, 4
@@ -271,6 +272,18 @@ def test_a_milestone_that_was_passed_and_not_kept_is_refused_with_those_there_ar
     train.run(runs.attempt(wants=(80, TOTAL)))
     with pytest.raises(DataError, match=r"milestone 160 (.|\n)*80, 320"):
         train.run(runs.attempt(wants=(160, TOTAL)))
+
+
+def test_a_count_that_is_wanted_after_the_last_step_is_left_to_the_next_attempt(runs, monkeypatch):
+    attempt, train_to_the_end = runs.attempt(wants=(160,)), Loop.run
+
+    def run(loop):
+        train_to_the_end(loop)
+        records.write(attempt.stage.mark("another"), {"images": [TOTAL]})
+
+    monkeypatch.setattr(Loop, "run", run)
+    train.run(attempt)
+    assert attempt.stage.parts("train") == [160]
 
 
 def test_a_kill_between_checkpoint_and_milestone_loses_no_milestone(runs):

@@ -42,27 +42,24 @@ class Student:
 
     shape: SitShape
     latent: LatentShape
-    global_batch: int
-    images: int
 
 
 @dataclass(frozen=True)
 class AlignmentCost:
-    """What a method adds to one image (an expectation over t); the online teacher's FLOPs are told in any case."""
+    """What a method adds to one image until its stop step, an expectation over t; `teacher_flops_per_image` is what an
+    online teacher adds, told for a cached one too.
+    """
 
     flops_per_image: float
     parameters: int
     teacher_flops_per_image: float = 0.0
 
 
-def aligned_share(options: WindowedOptions, student: Student) -> float:
-    """The share of a run's rows that the method acts on: t is uniform, so the window's length, until stop_step."""
+def aligned_share(options: WindowedOptions) -> float:
+    """The share of rows that the method acts on until its stop step: t is uniform, so the window's length."""
     if options.weight == 0:
         return 0.0
-    share = 1.0 if options.window_reduction == "released" else options.window[1] - options.window[0]
-    if options.stop_step is not None:
-        share *= min(1.0, options.stop_step * student.global_batch / max(1, student.images))
-    return share
+    return 1.0 if options.window_reduction == "released" else options.window[1] - options.window[0]
 
 
 def check_block(name: str, block: int, shape: SitShape, *, owner: str) -> list[Problem]:
