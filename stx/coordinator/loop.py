@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from jobs.launcher import Launcher
+from stx import records
 from stx.config.cluster import Cluster
 from stx.coordinator.driver import Coordinator
 from stx.coordinator.inbox import Command
@@ -16,6 +17,7 @@ from stx.coordinator.lease import acquire
 from stx.coordinator.prepare import prepare, writing
 from stx.coordinator.snapshot import Code
 from stx.coordinator.state import State
+from stx.errors import StoreError
 from stx.paths import Store
 from stx.spec import Graph
 
@@ -52,6 +54,7 @@ def drive(
     with writing(experiment.path):
         lease = acquire(experiment, lease_s=cluster.lease_s, sleep=wait)
     try:
+        check_prepared(store, graph)
         coordinator = Coordinator(
             store, graph, cluster, launcher, lease=lease, code=code, python=python, accept_code=accept_code
         )
@@ -71,6 +74,17 @@ def drive(
             sleep(cluster.poll_s if not coordinator.state.stopping else min(cluster.poll_s, LEAVING_POLL_S), stop=stop)
     finally:
         lease.release()
+
+
+def check_prepared(store: Store, graph: Graph) -> None:
+    """StoreError if another file was submitted under this name between `prepare` and the lease."""
+    record = store.experiment(graph.experiment).graph
+    if records.dumps(records.read(record)) != records.dumps(graph.dump()):
+        raise StoreError(
+            "another version of this experiment was submitted at the same moment",
+            where=str(record),
+            hint="submit the one that you mean again",
+        )
 
 
 def end(state: State, *, once: bool) -> int | None:

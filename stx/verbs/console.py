@@ -4,8 +4,10 @@ No rich here: a pipe, a log file and `stx status` over ten thousand stages need 
 table (live.py) uses rich.
 """
 
+import itertools
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,9 +34,20 @@ def out_json(record: Mapping[str, Any]) -> None:
 
 
 def next_commands(*commands: str) -> None:
-    """How every verb ends: what is useful now."""
+    """How every verb ends: what is useful now. A typed --store is repeated: lines are to be copied."""
     for number, command in enumerate(commands):
-        say(styled("next: " if number == 0 else "      ", "dim", stream=sys.stderr) + command)
+        line = with_store(command, typed=sys.argv)
+        say(styled("next: " if number == 0 else "      ", "dim", stream=sys.stderr) + line)
+
+
+def with_store(command: str, *, typed: Sequence[str]) -> str:
+    """`command` with the --store of the command line that was typed, before the remark in brackets."""
+    values = [word.removeprefix("--store=") for word in typed if word.startswith("--store=")]
+    values += [value for word, value in itertools.pairwise(typed) if word == "--store"]
+    if not values or "--store" in command:
+        return command
+    words, gap, remark = command.partition("   (")
+    return f"{words} --store {shlex.quote(values[-1])}{gap}{remark}"
 
 
 def coloured(stream: TextIO) -> bool:

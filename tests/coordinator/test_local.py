@@ -19,7 +19,7 @@ from stx.coordinator.inbox import Command, put
 from stx.coordinator.journal import Reader
 from stx.coordinator.snapshot import Code
 from stx.coordinator.state import Status
-from stx.errors import LeaseHeld
+from stx.errors import LeaseHeld, StoreError
 from stx.paths import Store
 from stx.spec import Graph, Input, Node, StageSpec
 
@@ -102,6 +102,18 @@ def test_a_chain_runs_to_its_end_and_is_cached_the_next_time(place):
     assert place.drive(graph) == 0
     assert place.attempts(first) == place.attempts(second) == [1]
     assert Reader(place.store.experiment("a"), graph).refresh().stage(second.key).status is Status.DONE
+
+
+def test_a_graph_that_another_submit_overwrote_is_not_driven(place):
+    mine, theirs = Graph("a", (command("mine", WRITE),)), Graph("a", (command("theirs", WRITE),))
+    loop.prepare(place.store, mine, "name: a\n")
+    loop.prepare(place.store, theirs, "name: a\n")
+    with pytest.raises(StoreError, match="same moment"):
+        loop.drive(
+            place.store, mine, place.cluster, place.launcher,
+            code=place.code, python=sys.executable, on_tick=place.look, stop=lambda: 0,
+        )  # fmt: skip
+    assert place.attempts(mine.nodes[0]) == []
 
 
 def test_a_failing_program_fails_its_stage_and_the_rest_goes_on(place):

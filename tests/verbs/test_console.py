@@ -39,3 +39,16 @@ def test_next_commands_go_to_stderr(capsys: pytest.CaptureFixture[Any]) -> None:
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "next: stx status\n      stx report e\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["stx", "plan", "a.yaml"], "stx submit a.yaml   (again)"),
+        (["stx", "plan", "a.yaml", "--store", "my store"], "stx submit a.yaml --store 'my store'   (again)"),
+        (["stx", "plan", "a.yaml", "--store=/data"], "stx submit a.yaml --store /data   (again)"),
+    ],
+)
+def test_a_typed_store_is_repeated_in_the_next_commands(typed: list[str], expected: str) -> None:
+    assert console.with_store("stx submit a.yaml   (again)", typed=typed) == expected
+    assert console.with_store("stx submit --store x", typed=typed) == "stx submit --store x"
