@@ -13,7 +13,7 @@ import numpy as np
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from stx.paths import LABELS, samples_file
 from stx.report.claims import lower_is_better
@@ -225,6 +225,7 @@ def _label(axes: Any, *, x: str, metric: str, values: Sequence[float]) -> None:
     if lower_is_better(metric) and min(values) > 0 and max(values) / min(values) > 8:
         axes.set_yscale("log")
         plain_ticks = FuncFormatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter(plain_ticks)
         axes.yaxis.set_minor_formatter(NullFormatter())
     elif lower_is_better(metric):
