@@ -193,7 +193,8 @@ def load_cluster(name_or_path: str | Path | None = None) -> Cluster:
         if not path.is_file():
             known = sorted(file.stem for file in BUILT_IN.glob("*.yaml"))
             error = named.unknown(wanted, known, what=f'no built-in cluster "{wanted}"')
-            raise ConfigError(error.what, hint=f"{error.hint}; or give the path of a cluster file")
+            where = f"--cluster {wanted}" if name_or_path else f"$STX_CLUSTER = {wanted}"
+            raise ConfigError(error.what, where=where, hint=f"{error.hint}; or give the path of a cluster file")
     return _parse(path, file=wanted if path.parent != BUILT_IN else f"cluster {wanted}")
 
 

@@ -319,18 +319,19 @@ def plain(value: Any) -> Any:
     return dict(vars(value))  # dataclasses in options are flat
 
 
+# what is wrong, and what would be right
 _TYPES = {
-    "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "bool_type": "must be true or false",
-    "string_type": "must be text",
-    "tuple_type": "must be a list",
-    "dict_type": "must be a mapping",
-    "model_type": "must be a mapping",
-    "model_attributes_type": "must be a mapping",
-    "finite_number": "must be a finite number",
-    "string_too_short": "must not be empty",
+    "int_type": ("must be a whole number", "for example 400, without quotes"),
+    "int_from_float": ("must be a whole number", "for example 400"),
+    "float_type": ("must be a number", "for example 0.5 or 1e-4, without quotes"),
+    "bool_type": ("must be true or false", "without quotes"),
+    "string_type": ("must be text", "put it in quotes"),
+    "tuple_type": ("must be a list", "for example [1, 2]"),
+    "dict_type": ("must be a mapping", "for example {name: value}"),
+    "model_type": ("must be a mapping", "for example {name: value}"),
+    "model_attributes_type": ("must be a mapping", "for example {name: value}"),
+    "finite_number": ("must be a finite number", "for example 0.5 or 1e-4"),
+    "string_too_short": ("must not be empty", None),
 }
 _LIMITS = {
     "greater_than": ("must be above {gt:g}", "gt"),
@@ -352,7 +353,8 @@ def _problem(detail: Any) -> Problem:
     if kind == "missing" and path and isinstance(path[-1], int):
         return Problem(path[:-1], "the list is too short")
     if kind == "missing":
-        return Problem(path, f'"{path[-1]}" is required and not given')
+        what = f'"{path[-1]}" is required and not given'
+        return Problem(path, what, "give it here; what all stages of a kind share may stand under defaults")
     if kind in _LIMITS:
         return Problem(path, _LIMITS[kind][0].format(**context))
     if kind == "tuple_type" and isinstance(detail["input"], str | int | float):
@@ -361,7 +363,8 @@ def _problem(detail: Any) -> Problem:
         return Problem(path, f"must have at least {context['min_length']} item(s)")
     if kind == "too_long":
         return Problem(path, f"must have at most {context['max_length']} item(s)")
-    return Problem(path, _TYPES.get(kind, "is not valid here"))
+    what, hint = _TYPES.get(kind, ("is not valid here", None))
+    return Problem(path, what, hint)
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Section)
