@@ -114,9 +114,9 @@ def status(
 
     Example: stx status quickstart --watch
     """
-    from stx.verbs import observe
+    from stx.verbs import status as verb
 
-    observe.status(pattern, store=store, watch=watch, as_json=as_json)
+    verb.run(pattern, store=store, watch=watch, as_json=as_json)
 
 
 @app.command()
@@ -132,9 +132,9 @@ def logs(
 
     Example: stx logs phase1 -f
     """
-    from stx.verbs import observe
+    from stx.verbs import logs as verb
 
-    observe.logs(stage, store=store, follow=follow, rank=rank, attempt=attempt, failed=failed)
+    verb.run(stage, store=store, follow=follow, rank=rank, attempt=attempt, failed=failed)
 
 
 @app.command()
@@ -143,9 +143,9 @@ def show(stage: Stage, store: Store = None, as_json: Json = False) -> None:
 
     Example: stx show phase1
     """
-    from stx.verbs import observe
+    from stx.verbs import show as verb
 
-    observe.show(stage, store=store, as_json=as_json)
+    verb.run(stage, store=store, as_json=as_json)
 
 
 @app.command()
@@ -187,9 +187,9 @@ def report(
 
     Example: stx report quickstart
     """
-    from stx.verbs import observe
+    from stx.verbs import report as verb
 
-    observe.report(experiment, store=store, as_json=as_json)
+    verb.run(experiment, store=store, as_json=as_json)
 
 
 def main() -> None:
