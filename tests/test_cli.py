@@ -247,6 +247,20 @@ def test_detached_submit_returns_and_the_same_file_attaches(stx: Shell) -> None:
 
 
 @pytest.mark.slow
+def test_accept_code_takes_over_from_a_live_coordinator_and_its_job_runs_on(stx: Shell) -> None:
+    path = stx.write(SLOW)
+    stx("submit", str(path), "--detach")
+    wait_until(lambda: stx.log_says("begun"))
+    taker = stx.start("submit", str(path), "--accept-code")
+    wait_until(lambda: stx.store.experiment("slow").lease.joinpath("2").exists())
+    (stx.folder / "go").touch()
+    _, errors = taker.communicate(timeout=60)
+    assert taker.returncode == 0, errors
+    assert "asking the running coordinator to leave; its jobs run on" in errors
+    assert len(list(stx.store.stages.glob("*/attempts/*.intent.json"))) == 1
+
+
+@pytest.mark.slow
 def test_detached_coordinator_leaves_its_words_in_a_log(stx: Shell) -> None:
     (stx.folder / "cluster.yaml").write_text(
         "launcher: local\npoll_s: 0.2\nstages: {command: {mem_gb: 1, time: 20s}}\nstop_lead_s: 5\n"

@@ -81,7 +81,9 @@ class Checkpoint(Section):
 
 
 class Limits(Section):
-    """How many jobs of ours may wait in the queue, and how many may run."""
+    """Of one experiment: at most `queued` jobs wait for the scheduler at a time (one that was just submitted counts as
+    waiting), and at most `running` are alive in all: a job that waits may start at any moment, so it counts there too.
+    """
 
     queued: Positive = 100
     running: Positive = 50

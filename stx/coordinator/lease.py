@@ -57,13 +57,10 @@ def _is_gone(process: str) -> bool:
 
 def holder(experiment: ExperimentDir, *, is_gone: Gone = _is_gone) -> Holder | None:
     """Who holds the lease as far as one look can tell: None if nobody did, it was released, or its process is gone."""
-    token = highest(experiment)
-    record = records.find(_file(experiment, token)) if token else None
-    if record is None or record["released"]:
+    token, record = _contents(experiment)
+    if record is None or record["released"] or is_gone(record["process"]):
         return None
-    owner = str(record["process"])
-    if is_gone(owner):
-        return None
+    owner = record["process"]
     return Holder(token=token, host=record["host"], pid=int(owner.split(":")[0]), here=_is_here(owner))
 
 
@@ -94,7 +91,7 @@ class Observer:
         """The highest token if nobody holds it now, else None. Only the number after this one may be taken."""
         contents = _contents(self._experiment)
         token, record = contents
-        if record is None or record["released"] or self._is_gone(str(record["process"])):
+        if record is None or record["released"] or self._is_gone(record["process"]):
             return token
         now = self._clock()
         if self._seen != contents:
@@ -178,8 +175,14 @@ def content(me: str, *, beat: int, lease_s: float, released: bool) -> dict[str, 
 
 
 def _contents(experiment: ExperimentDir) -> Contents:
+    """The highest token and its record; StoreError names one that stx did not write."""
     token = highest(experiment)
-    return token, records.find(_file(experiment, token)) if token else None
+    record = records.find(_file(experiment, token)) if token else None
+    if record is not None:
+        with records.understood(_file(experiment, token)):
+            pid, start_time, *_ = str(record["process"]).split(":")
+            _ = int(pid), int(start_time), float(record["lease_s"]), record["host"], record["released"]
+    return token, record
 
 
 def _file(experiment: ExperimentDir, token: int) -> Path:

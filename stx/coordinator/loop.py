@@ -4,9 +4,10 @@ Exit codes: 0 everything is done, 3 something failed (or is blocked or cancelled
 another coordinator drives the experiment, or took it over.
 """
 
+import contextlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from jobs.launcher import Launcher
 from stx import records
@@ -58,14 +59,17 @@ def drive(
         coordinator = Coordinator(
             store, graph, cluster, launcher, lease=lease, code=code, python=python, accept_code=accept_code
         )
-        coordinator.open()
+        with running(store):
+            coordinator.open()
         while True:
             presses = stop()
             if presses >= 2:
                 return INTERRUPTED
-            if presses and not coordinator.state.stopping:
-                coordinator.interrupt()
-            on_tick(coordinator.round())
+            with running(store):
+                if presses and not coordinator.state.stopping:
+                    coordinator.interrupt()
+                coordinator.round()
+            on_tick(coordinator.state)
             ending = end(coordinator.state, once=once)
             if ending is not None:
                 if coordinator.state.exit_code == 0:
@@ -74,6 +78,21 @@ def drive(
             sleep(cluster.poll_s if not coordinator.state.stopping else min(cluster.poll_s, LEAVING_POLL_S), stop=stop)
     finally:
         lease.release()
+
+
+@contextlib.contextmanager
+def running(store: Store) -> Iterator[None]:
+    """Around a round: a store that can no longer be used ends the coordinator with a named error. A full disk does not
+    come here: it pauses submissions.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"the store cannot be used any more: {error.strerror}",
+            where=str(error.filename or store.root),
+            hint="jobs run on; when it can be written again, submit the same file: it goes on where it stopped",
+        ) from error
 
 
 def check_prepared(store: Store, graph: Graph) -> None:

@@ -9,17 +9,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TextIO
 
-from jobs.launcher import Launcher
-from jobs.spec import JobSpec
 from stx import named, plan
 from stx.config.cluster import Cluster, load_cluster
 from stx.config.load import Experiment, load_experiment
-from stx.errors import PlanError, StoreError
+from stx.errors import StoreError
 from stx.paths import ExperimentDir, Store
 from stx.plan import Bill, BillRow, PlanLine
 from stx.report.words import duration, flops, plural, size
 from stx.spec import Graph, Node
 from stx.verbs import console
+from stx.verbs.refuse import refuse_impossible
 from stx.verbs.select import load_graph, store_root
 
 FOLD_FROM = 100
@@ -64,6 +63,7 @@ def prepare(file: Path, *, sets: Sequence[str], cluster: str | None, store: str 
             hint="choose another --store",
         ) from error
     lines = plan.lines(graph, seen, previous=previous, place=place_in(experiment))
+    refuse_impossible(lines, experiment=experiment, cluster=where)
     bill = plan.bill(graph, lines, where, seen=seen)
     return Planned(file, experiment, where, place, graph, previous, lines, bill)
 
@@ -164,22 +164,6 @@ def summary(planned: Planned) -> str:
         counts[str(line.verb)] = counts.get(str(line.verb), 0) + 1
     words = ", ".join(f"{count:,} {verb}" for verb, count in counts.items())
     return f"{planned.experiment.name}: {words}; store {planned.store.root}"
-
-
-def refuse_sizes(planned: Planned, launcher: Launcher) -> None:
-    """A job that can never fit the machine is refused here, not left in a queue for ever."""
-    first = {line.node.stage: line.node for line in planned.lines if str(line.verb) != "cached"}
-    for node in first.values():
-        kind = named.load("stx.stages", node.spec.kind)
-        job: JobSpec = kind.job(
-            node, cluster=planned.cluster, tag="plan", attempt_dir=Path("/"), python=sys.executable, code=Path("/")
-        )
-        reason = launcher.refusal(job.resources)
-        if reason:
-            where = f"cluster {planned.cluster.name}: stages.{node.spec.kind}"
-            raise PlanError(
-                f"{node.name} would never start: {reason}", where=where, hint="ask for less in the cluster file"
-            )
 
 
 def to_json(planned: Planned) -> dict[str, Any]:

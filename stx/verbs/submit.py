@@ -6,32 +6,29 @@ person's yes or --update. An unchanged one under a live lease is attached to: wa
 stops nothing.
 """
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import stx
-from stx import plan as planning
 from stx.coordinator import inbox, lease, loop, snapshot
 from stx.coordinator.prepare import check_store, writing
 from stx.coordinator.snapshot import Code
 from stx.coordinator.state import State
 from stx.coordinator.status import Observer
-from stx.errors import ConfigError, LeaseHeld, PlanError, StxError
+from stx.errors import ConfigError, LeaseHeld, StxError
 from stx.report.words import plural
-from stx.spec import Graph
 from stx.verbs import console, differences, live, plan
 from stx.verbs.launching import launcher_of
 from stx.verbs.plan import Planned
+from stx.verbs.refuse import check_models, path_with
 
 CHECK_LIMIT_S = 300
 REPORT_LIMIT_S = 300
@@ -56,13 +53,11 @@ def run(wishes: Wishes) -> int:
     """The verb; its exit code."""
     planned = plan.prepare(wishes.file, sets=wishes.sets, cluster=wishes.cluster, store=wishes.store)
     console.say(plan.show(planned, every=False, stream=sys.stderr))
-    launcher = launcher_of(planned.cluster)
-    plan.refuse_sizes(planned, launcher)
-    if _attachable(planned, update=wishes.update):
+    if _attachable(planned, wishes):
         return watch(planned)
     detach = planned.cluster.coordinator.where == "detached" if wishes.detach is None else wishes.detach
     if not detach:
-        check_models(planned)
+        check_models(planned.graph, planned.lines)
     check_store(planned.store)
     with writing(planned.store.root):
         code = snapshot.snapshot(planned.store)
@@ -73,13 +68,26 @@ def run(wishes: Wishes) -> int:
         return watch(planned)
 
 
-def _attachable(planned: Planned, *, update: bool) -> bool:
-    """Whether a live coordinator drives exactly this; asks about differences and makes a live one leave on a yes."""
+def _attachable(planned: Planned, wishes: Wishes) -> bool:
+    """Whether a live coordinator drives exactly this; asks about differences and makes a live one leave on a yes.
+    --accept-code makes it leave too: what it accepts was decided when it started.
+    """
     experiment = planned.directory
     changed = differences.between(planned.previous, planned.graph)
     lives = _lives(planned)
-    if not changed:
+    if not changed and not (lives and wishes.accept_code):
         return lives
+    if changed:
+        _ask_about(changed, planned, update=wishes.update)
+    if lives:
+        console.say("asking the running coordinator to leave; its jobs run on")
+        inbox.put(experiment, inbox.Command(verb="leave"))
+        _wait_until_free(planned)
+    return False
+
+
+def _ask_about(changed: Sequence[differences.Difference], planned: Planned, *, update: bool) -> None:
+    """ConfigError unless somebody accepts the difference to what was submitted before."""
     console.say(differences.words(planned.experiment.name, changed))
     if not update and not (console.interactive() and console.ask("submit the changed experiment?")):
         raise ConfigError(
@@ -87,11 +95,6 @@ def _attachable(planned: Planned, *, update: bool) -> bool:
             where=str(planned.file),
             hint="--update accepts the difference (finished stages stay cached); or give the experiment another name",
         )
-    if lives:
-        console.say("asking the running coordinator to leave; its jobs run on")
-        inbox.put(experiment, inbox.Command(verb="leave"))
-        _wait_until_free(planned)
-    return False
 
 
 def _lives(planned: Planned) -> bool:
@@ -114,29 +117,6 @@ def _wait_until_free(planned: Planned) -> None:
         if time.monotonic() > limit:
             raise LeaseHeld("the running coordinator did not leave", where=str(planned.directory.path))
         time.sleep(0.1)
-
-
-def check_models(planned: Planned) -> None:
-    """Build every model that is still to be trained on the meta device, in a child, so that torch is not imported
-    here.
-    """
-    todo = {line.node.key for line in planned.lines if line.node.spec.kind == "train" and str(line.verb) != "cached"}
-    nodes = tuple(node for node in planned.graph.nodes if node.key in todo)
-    shapes = planning.shapes(Graph(planned.graph.experiment, nodes)) if nodes else []
-    if not shapes:
-        return
-    argv = [sys.executable, "-m", "stx.worker", "check"]
-    env = os.environ | {"PYTHONPATH": _path_with(Path(stx.__file__).parent.parent)}
-    done = subprocess.run(
-        argv, input=json.dumps(shapes), env=env, capture_output=True, text=True, timeout=CHECK_LIMIT_S, check=False
-    )
-    if done.returncode != 0:
-        words = (done.stderr.strip() or done.stdout.strip()).removeprefix("error: ")
-        raise PlanError(words or f"the model check ended with exit code {done.returncode}")
-
-
-def _path_with(folder: Path) -> str:
-    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 class Interrupts:
@@ -249,7 +229,7 @@ def say_failures(planned: Planned) -> None:
 def write_report(planned: Planned, *, code: Code) -> None:
     """In a child with a time limit: a report that hangs or crashes costs no experiment."""
     argv = [sys.executable, "-m", "stx.cli", "report", planned.experiment.name, "--store", str(planned.store.root)]
-    env = os.environ | {"PYTHONPATH": _path_with(code.path)}
+    env = os.environ | {"PYTHONPATH": path_with(code.path)}
     try:
         done = subprocess.run(argv, env=env, stdout=subprocess.PIPE, text=True, timeout=REPORT_LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
@@ -293,7 +273,7 @@ def start_detached(wishes: Wishes, planned: Planned, *, code: Code) -> int:
     argv += [part for one in wishes.sets for part in ("--set", one)]
     argv += ["--store", str(planned.store.root)] + (["--accept-code"] if wishes.accept_code else [])
     argv += ["--cluster", wishes.cluster] if wishes.cluster else []
-    env = os.environ | {"PYTHONPATH": _path_with(code.path)}
+    env = os.environ | {"PYTHONPATH": path_with(code.path)}
     with log.open("ab") as stream:
         start = stream.tell()
         child = subprocess.Popen(

@@ -47,6 +47,8 @@ def test_a_misspelt_option_a_missing_file_a_directory_and_bytes_are_refused(stx)
         ("stages/*/artifact.json", "{}"),
         ("experiments/cmd/graph.json", "{}"),
         ("experiments/cmd/events-1.jsonl", '{"at": 1, "event": {}}\n'),
+        ("experiments/cmd/lease/1", "{}"),
+        ("experiments/cmd/lease/1", '{"process": "x", "host": "h", "lease_s": 1, "released": false}'),
     ],
 )
 def test_a_damaged_record_of_the_store_is_named(stx, failed, pattern, content):
@@ -107,6 +109,27 @@ def test_a_store_without_write_permission_is_refused_and_stays_as_it_was(stx):
     assert done.stderr.count("--store") >= 5
     assert "Traceback" not in done.stderr and "unexpected" not in done.stderr
     assert sorted((path, path.stat().st_mtime_ns) for path in (stx.folder / "ro").rglob("*")) == before
+
+
+def test_a_store_that_turns_read_only_ends_the_coordinator_by_name(stx):
+    slow = COMMAND.replace("echo 1 >", "for i in $(seq 300); do test -e GO && break; sleep 0.1; done; echo 1 >")
+    (stx.folder / "e.yaml").write_text(slow.replace("GO", str(stx.folder / "go")))
+    (stx.folder / "rw").mkdir()
+    done = in_namespace(
+        stx,
+        """
+        stx submit e.yaml --store rw/s 2> submit.log & submit=$!
+        for _ in $(seq 300); do ls rw/s/stages/*/attempts/001/alive-0 && break; sleep 0.1; done
+        cp -a rw copy && mount --bind copy rw && mount -o remount,ro,bind rw || exit 9
+        wait $submit; echo "exit $?" >&2
+        touch go; umount rw
+        stx submit e.yaml --store rw/s; echo "exit $?" >&2
+        """,
+    )
+    log = (stx.folder / "submit.log").read_text()
+    assert [line for line in done.stderr.splitlines() if line.startswith("exit ")] == ["exit 2", "exit 0"], log
+    assert "the store cannot be used any more: Read-only file system" in log
+    assert "jobs run on" in log and "Traceback" not in log and "unexpected" not in log
 
 
 def test_a_disk_that_is_full_at_submit_is_said_and_nothing_is_queued(stx):

@@ -1,0 +1,103 @@
+"""What a plan refuses beyond the options: jobs that could never start here, programs that are not there.
+
+Only what is still to be run counts: nobody needs the program of a stage that is finished.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import stx
+from jobs.launcher import Launcher
+from jobs.spec import JobSpec
+from stx import named, plan
+from stx.config.cluster import Cluster
+from stx.config.load import Experiment
+from stx.errors import PlanError
+from stx.plan import PlanLine
+from stx.spec import Graph
+from stx.verbs.launching import launcher_of
+
+CHECK_LIMIT_S = 300
+RUNNABLE = "give the path of a program that can be run, or the name of one that is on PATH"
+
+
+def refuse_impossible(lines: Sequence[PlanLine], *, experiment: Experiment, cluster: Cluster) -> None:
+    """PlanError for the first stage that could never run."""
+    todo = [line for line in lines if str(line.verb) != "cached"]
+    _refuse_sizes(todo, cluster=cluster, launcher=launcher_of(cluster))
+    if cluster.launcher == "local":  # the jobs see the programs that are seen from here
+        _refuse_programs(todo, experiment=experiment)
+
+
+def _refuse_sizes(todo: Sequence[PlanLine], *, cluster: Cluster, launcher: Launcher) -> None:
+    """A job that can never fit the machine is refused here, not left in a queue for ever."""
+    first = {line.node.stage: line.node for line in todo}  # all points of a sweep ask for the same
+    for node in first.values():
+        kind = named.load("stx.stages", node.spec.kind)
+        job: JobSpec = kind.job(
+            node, cluster=cluster, tag="plan", attempt_dir=Path("/"), python=sys.executable, code=Path("/")
+        )
+        reason = launcher.refusal(job.resources)
+        if reason:
+            where = f"cluster {cluster.name}: stages.{node.spec.kind}"
+            raise PlanError(
+                f"{node.name} would never start: {reason}", where=where, hint="ask for less in the cluster file"
+            )
+
+
+def _refuse_programs(todo: Sequence[PlanLine], *, experiment: Experiment) -> None:
+    for line in todo:
+        if line.node.spec.kind == "command":
+            what = missing_program(line.node.spec.science["argv"][0])
+            if what:
+                where = experiment.where(line.node.stage, "argv", values=line.node.point)
+                raise PlanError(what, where=where, hint=RUNNABLE)
+
+
+def missing_program(program: str) -> str:
+    """Why `program` could not be started from here, or nothing."""
+    if os.sep in program and not Path(program).is_absolute():
+        return f"{program} is relative, and a job starts in a folder of its own"
+    if shutil.which(program) is not None:
+        return ""
+    if os.sep not in program:
+        return f"no program {program} is on PATH"
+    return f"{program} {'cannot be run' if Path(program).exists() else 'does not exist'}"
+
+
+def check_models(graph: Graph, lines: Sequence[PlanLine]) -> None:
+    """Build every model that is still to be trained on the meta device, in a child, so that torch is not imported
+    here.
+    """
+    todo = {line.node.key for line in lines if line.node.spec.kind == "train" and str(line.verb) != "cached"}
+    nodes = tuple(node for node in graph.nodes if node.key in todo)
+    shapes = plan.shapes(Graph(graph.experiment, nodes)) if nodes else []
+    if not shapes:
+        return
+    argv = [sys.executable, "-m", "stx.worker", "check"]
+    env = os.environ | {"PYTHONPATH": path_with(Path(stx.__file__).parent.parent)}
+    done = subprocess.run(
+        argv, input=json.dumps(shapes), env=env, capture_output=True, text=True, timeout=CHECK_LIMIT_S, check=False
+    )
+    if done.returncode != 0:
+        raise refused_model(done.returncode, out=done.stdout, err=done.stderr)
+
+
+def refused_model(code: int, *, out: str, err: str) -> PlanError:
+    """What the worker refused, in its own words: one JSON object with where, what and hint on its standard output."""
+    try:
+        said = json.loads(out)
+        return PlanError(said["what"], where=said["where"], hint=said["hint"])
+    except (ValueError, KeyError, TypeError):
+        tail = "\n    ".join(err.strip().splitlines()[-20:])
+        return PlanError(f"the check of the models ended with exit code {code}", hint=tail or None)
+
+
+def path_with(folder: Path) -> str:
+    """$PYTHONPATH with a folder before all others."""
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
