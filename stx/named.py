@@ -11,7 +11,7 @@ from types import ModuleType
 from stx.errors import ConfigError
 
 # Modules of such a package that are shared between its members, not members themselves.
-SHARED = frozenset({"base", "extractor"})
+SHARED = frozenset({"base", "components", "extractor", "probe"})
 
 
 def names(package: str) -> list[str]:

@@ -2,8 +2,9 @@
 
     key = sha256 of {kind, recipe, science options, keys of its inputs}
 
-Same key, same directory, same result. A growing kind (train, sample, evaluate) has one key for its whole trajectory;
-what is wanted of it are images-seen counts, which are not in the key; who consumes one of them hashes (key, images).
+Same key, same directory, same result. A growing kind (train, sample, evaluate, inspect) has one key for its whole
+trajectory; what is wanted of it are images-seen counts, which are not in the key; who consumes one of them hashes
+(key, images).
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Any
 from stx import records
 from stx.paths import StageDir
 
-GROWING = frozenset({"train", "sample", "evaluate"})
+GROWING = frozenset({"train", "sample", "evaluate", "inspect"})
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 started.
 
 An input is fixed (an artifact, or one result of a growing stage, or all that is wanted of one) or a stream: a growing
-consumer (sample, evaluate) takes the results of a growing input one by one, as they are published.
+consumer (sample, evaluate, inspect) takes the results of a growing input one by one, as they are published.
 """
 
 from collections.abc import Mapping

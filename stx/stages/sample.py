@@ -23,14 +23,15 @@ from stx.config.schema import (
 )
 from stx.spec import Cost
 from stx.stages import autoencoder, base, freeze, images, latents
-from stx.stages.base import Inputs
+from stx.stages.base import Bound, Inputs
 
 RECIPE = 1
 job = base.job
 layout = base.layout
 
 
-def _at(value: Any) -> str | tuple[int, ...]:
+def milestones_asked(value: Any) -> str | tuple[int, ...]:
+    """all, last, or steps of the run, ascending."""
     if value in ("all", "last"):
         word: str = value
         return word
@@ -52,7 +53,7 @@ class Options(StageOptions):
     """Rows are sampled and decoded in chunks of `batch`."""
 
     runs: Many[str] = fan_out("train", singular="run")
-    at: Annotated[str | tuple[int, ...], PlainValidator(_at)] = goal("all")
+    at: Annotated[str | tuple[int, ...], PlainValidator(milestones_asked)] = goal("all")
     num_samples: Annotated[int, Field(gt=0)] = science()
     labels: Annotated[str, choice("balanced", later=("random",))] = science("balanced")
     batch: Positive = science(100)
@@ -68,10 +69,15 @@ def derived(inputs: Inputs) -> Inputs:
 
 def check(options: Options, inputs: Inputs) -> list[Problem]:
     """The milestones are the run's."""
-    run, batch = inputs["run"], inputs["run"].options.global_batch
-    if isinstance(options.at, str):
+    return check_milestones(options.at, inputs["run"])
+
+
+def check_milestones(at: str | tuple[int, ...], run: Bound) -> list[Problem]:
+    """The steps of `at` that are no milestones of the run."""
+    if isinstance(at, str):
         return []
-    foreign = [step for step in options.at if step * batch not in run.wants]
+    batch = run.options.global_batch
+    foreign = [step for step in at if step * batch not in run.wants]
     return [freeze.milestone_problem(("at",), step, run.wants, batch, run.name) for step in foreign]
 
 

@@ -114,11 +114,22 @@ OTHER = {
         "seed": "3",
     },
     "evaluate": {"metrics": "[label_accuracy]", "batch": "10", "seed": "3"},
+    "inspect": {
+        "weights": "raw",
+        "times": "[0.5]",
+        "blocks": "[1]",
+        "num_images": "3",
+        "batch": "10",
+        "probe.num_train": "30",
+        "probe.num_test": "30",
+        "probe.ridge": "0.1",
+        "seed": "3",
+    },
     "command": {"argv": "[b]", "version": "'2'", "seed": "3"},
 }
 STAGE = {"images": "images", "autoencoder": "vae", "latents": "latents", "classifier": "judge", "freeze": "teacher"}
-STAGE |= {"features": "features", "sample": "samples", "evaluate": "scores", "command": "own"}
-OWN = "  own: {kind: command, argv: [a]}\n"
+STAGE |= {"features": "features", "sample": "samples", "evaluate": "scores", "inspect": "looks", "command": "own"}
+OWN = "  own: {kind: command, argv: [a]}\n  looks: {kind: inspect, runs: [phase1, phase2], probe: {num_test: 400}}\n"
 
 
 def science_paths(model, prefix=""):
@@ -151,7 +162,7 @@ def test_every_science_option_moves_the_key(expand, small, kind, path, value):
     text = small.replace("features: features, ", "").replace(swept, "") + OWN
     before = expand(text)
     after = expand(text, sets=[f"stages.{stage}.{path}={value}"])
-    name = {"samples": "samples:phase1", "scores": "scores:phase1"}.get(stage, stage)
+    name = {"samples": "samples:phase1", "scores": "scores:phase1", "looks": "looks:phase1"}.get(stage, stage)
     assert before[name].key != after[name].key
     assert before["own"].key == after["own"].key or kind == "command"
 
