@@ -57,7 +57,7 @@ class Purpose(IntEnum):
     CLASSIFIER_INIT = 12
     SAMPLE_NOISE = 13
     IMAGES_SPLIT = 14
-    INSPECT_NOISE = 15
+    INSPECT_NOISE = 18
 
 
 def words(
