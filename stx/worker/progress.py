@@ -19,13 +19,14 @@ from stx.worker.attempt import Attempt
 
 @dataclass
 class Progress:
-    """Rows of one stage or part. `found` were there, `made` are ours."""
+    """Rows of one stage or part. `found` were there, `made` were added since, by this rank or, in units, by any."""
 
     attempt: Attempt
     total: int
     found: int = 0
     made: int = 0
     _began: float = field(default_factory=time.monotonic)
+    _looked: bool = False
 
     def skip(self, count: int) -> None:
         """`count` rows are in the store already."""
@@ -37,20 +38,39 @@ class Progress:
         Whole shards that were published stay.
         """
         self.made += count
-        done = self.found + self.made
-        self.attempt.heart.beat("step", images=done, total=self.total, images_per_s=self.rate)
-        if done < self.total:
-            self.attempt.leave_if_asked(images=done)
+        self._beat()
+        if self.done < self.total:
+            self.leave_if_asked()
+
+    def stand(self, count: int) -> None:
+        """`count` rows are in the store now, whoever made them (stx/worker/units.py): beat."""
+        if not self._looked:
+            self.found, self._looked = count, True
+        self.made = count - self.found
+        self._beat()
+
+    def within(self, count: int) -> None:
+        """`count` rows of the unit in hand are computed: beat, and leave if asked to, losing them and no others."""
+        self._beat(ahead=count)
+        self.leave_if_asked()
+
+    def leave_if_asked(self) -> None:
+        """Raise Yielded when the attempt was asked to stop, noting how many rows are in the store."""
+        self.attempt.leave_if_asked(images=self.done)
+
+    def _beat(self, *, ahead: int = 0) -> None:
+        rate = (self.made + ahead) / max(self.seconds, 1e-9)
+        self.attempt.heart.beat("step", images=self.done + ahead, total=self.total, images_per_s=rate)
+
+    @property
+    def done(self) -> int:
+        """Rows in the store."""
+        return self.found + self.made
 
     @property
     def seconds(self) -> float:
         """Since the start."""
         return time.monotonic() - self._began
-
-    @property
-    def rate(self) -> float:
-        """Rows a second."""
-        return self.made / max(self.seconds, 1e-9)
 
     def info(self) -> dict[str, Any]:
         """What artifact.json says besides digests."""

@@ -117,6 +117,12 @@ def workshop(tmp_path: Path) -> Workshop:
     return Workshop(tmp_path / "store")
 
 
+@pytest.fixture(scope="session")
+def new_workshop() -> Callable[[Path], Workshop]:
+    """Workshop, for tests that cannot import this file."""
+    return Workshop
+
+
 class Stop:
     """A request to stop, as the signal handler sees it."""
 
