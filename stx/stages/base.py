@@ -28,6 +28,7 @@ from stx.sizes import LatentShape, SitShape
 from stx.spec import Cost, Node
 
 PACKAGE = "stx.stages"
+SEVERAL_RANKS = ("train", "latents", "features", "sample")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,27 +100,28 @@ def kind_named(name: str) -> Kind:
     )
 
 
+def row_layout(node: Node, cluster: Cluster) -> dict[str, Any]:
+    """Any number of ranks, which share the stage's rows (stx/worker/units.py)."""
+    resources = cluster.resources(node.spec.kind)
+    return layout_of(layouts_of(resources)[0], resources)
+
+
 def layout(node: Node, cluster: Cluster) -> dict[str, Any]:
-    """One rank; what a kind without a layout of its own asks for. PlanError if the cluster file gives it more."""
-    return layout_of(first_layout(node.spec.kind, cluster), cluster.resources(node.spec.kind))
+    """One rank; what a kind asks for that cannot share its work. PlanError if the cluster file gives it more."""
+    kind = node.spec.kind
+    ranks = layouts_of(cluster.resources(kind))[0].ranks
+    if ranks != 1:
+        raise PlanError(
+            f"{kind} stages run on one rank",
+            where=f"cluster {cluster.name}: stages.{kind}: {ranks} ranks",
+            hint=f"only {', '.join(SEVERAL_RANKS)} stages may have more; give theirs under stages.KIND",
+        )
+    return row_layout(node, cluster)
 
 
 def host_layout(node: Node, cluster: Cluster) -> dict[str, Any]:
     """The same for kinds that compute on the CPU only."""
     return layout(node, cluster) | {"gpus_per_rank": 0}
-
-
-def first_layout(kind: str, cluster: Cluster) -> Layout:
-    """The layout of a kind that runs on one rank."""
-    resources = cluster.resources(kind)
-    layouts = layouts_of(resources)
-    if layouts[0].ranks != 1:
-        raise PlanError(
-            f"{kind} stages run on one rank in this version",
-            where=f"cluster {cluster.name}: stages.{kind}: {layouts[0].ranks} ranks",
-            hint="only train stages may have more; give theirs under stages.train",
-        )
-    return layouts[0]
 
 
 def layouts_of(resources: StageResources) -> tuple[Layout, ...]:

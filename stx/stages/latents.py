@@ -11,18 +11,22 @@ from stx.stages.base import Bound, Inputs
 
 RECIPE = 1
 job = base.job
-layout = base.layout
+layout = base.row_layout
 VALUE_BYTES = {"fp32": 4, "fp16": 2}
 
 
 class Options(StageOptions):
-    """Rows are encoded in chunks of `batch`; a shard holds `shard` rows, a whole number of chunks."""
+    """Rows are encoded in chunks of `batch`; a shard holds `shard` rows, a whole number of chunks.
+
+    `flips` adds every image once more, mirrored left to right: an epoch then has twice as many rows.
+    """
 
     images: str = input_("images")
     autoencoder: str = input_("autoencoder")
     dtype: Annotated[str, choice(*VALUE_BYTES)] = science("fp32")
     batch: Positive = science(64)
     shard: Positive = science(512)
+    flips: bool = science(False, neutral=False)
 
 
 def latent_shape(latents: Bound) -> LatentShape:
@@ -32,8 +36,8 @@ def latent_shape(latents: Bound) -> LatentShape:
 
 
 def num_samples(latents: Bound) -> int:
-    """Rows: one for each train image."""
-    return images.num_train(latents.inputs["images"])
+    """Rows: one for each train image, or two with flips."""
+    return _num_rows(latents.options, latents.inputs)
 
 
 def check(options: Options, inputs: Inputs) -> list[Problem]:
@@ -50,13 +54,17 @@ def check(options: Options, inputs: Inputs) -> list[Problem]:
 
 
 def cost(options: Options, inputs: Inputs, wants: tuple[int, ...]) -> Cost:
-    """Encoding every train image once."""
-    encoder, picture = inputs["autoencoder"], inputs["images"]
-    count, latent = images.num_train(picture), _shape(encoder, picture)
+    """Encoding every row."""
+    encoder, count = inputs["autoencoder"], _num_rows(options, inputs)
+    latent = _shape(encoder, inputs["images"])
     return Cost(
         flops=count * autoencoder.encode_flops(encoder),
         bytes=count * sizes.latent_bytes(latent, value_bytes=VALUE_BYTES[options.dtype]),
     )
+
+
+def _num_rows(options: Options, inputs: Inputs) -> int:
+    return images.num_train(inputs["images"]) * (2 if options.flips else 1)
 
 
 def _shape(encoder: Bound, picture: Bound) -> LatentShape:

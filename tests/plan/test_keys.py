@@ -64,7 +64,7 @@ OTHER = {
         "kl_weight": "0.1",
         "seed": "3",
     },
-    "latents": {"dtype": "fp16", "batch": "32", "shard": "1024", "seed": "3"},
+    "latents": {"dtype": "fp16", "batch": "32", "shard": "1024", "flips": "true", "seed": "3"},
     "classifier": {"steps": "3", "batch": "3", "lr": "0.1", "channels": "[8]", "seed": "3"},
     "train": {
         "model": "{depth: 3, width: 32, heads: 2, patch: 2}",

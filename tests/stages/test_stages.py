@@ -168,13 +168,35 @@ def test_the_first_layout_is_used(expand):
 
 def test_kinds_that_compute_on_one_rank_say_so(expand, refused):
     cluster = Cluster.model_validate({"stages": {"default": {"ranks": 2}, "train": {"ranks": 2}}})
-    assert "images stages run on one rank in this version" in refused(cluster=cluster)
+    message = refused(cluster=cluster)
+    assert "images stages run on one rank" in message
+    assert "only train, latents, features, sample stages may have more" in message
     auto = Cluster.model_validate({"stages": {"default": {"gpus_per_rank": 1}}})
     planned = expand(cluster=auto)
     assert [
         base.kind_named(kind).layout(planned[name], auto)["gpus_per_rank"]
         for kind, name in (("images", "images"), ("latents", "latents"))
     ] == [0, 1]
+
+
+def test_stages_that_share_rows_take_any_number_of_ranks(expand):
+    cluster = Cluster.model_validate({"stages": {"latents": {"ranks": 3}}})
+    node = expand(cluster=cluster)["latents"]
+    assert base.row_layout(node, cluster)["ranks"] == 3
+    job = base.job(node, cluster=cluster, tag="t", attempt_dir=Path("/s/a/001"), python="py", code=Path("/s/code"))
+    assert job.resources.ranks == 3
+
+
+def test_flips_double_the_rows_of_an_epoch_and_their_cost_and_move_the_key(expand, small):
+    plain, flipped = expand(), expand(small, ("autoencoder: vae}", "autoencoder: vae, flips: true}"))
+    assert flipped["phase1"].where["num_samples"] == 2 * plain["phase1"].where["num_samples"] == 9000
+    assert flipped["latents"].cost.flops == 2 * plain["latents"].cost.flops
+    assert flipped["latents"].cost.bytes == 2 * plain["latents"].cost.bytes
+    assert flipped["features"].cost.flops == 2 * plain["features"].cost.flops
+    assert flipped["latents"].key != plain["latents"].key
+    assert (
+        expand(small, ("autoencoder: vae}", "autoencoder: vae, flips: false}"))["latents"].key == plain["latents"].key
+    )
 
 
 def test_a_command_sees_the_last_result_of_a_growing_input(expand, small):

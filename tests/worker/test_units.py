@@ -7,7 +7,7 @@ import threading
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs import outcome, runtime
@@ -127,6 +127,7 @@ def test_rows_that_stood_are_found_and_those_of_all_ranks_are_made(new_attempt):
 attempts = st.lists(st.tuples(st.integers(1, 4), st.lists(st.integers(0, 3), min_size=4, max_size=4)), max_size=4)
 
 
+@settings(deadline=None, max_examples=40)
 @given(attempts=attempts, last=st.integers(1, 4))
 def test_whatever_the_interruptions_and_ranks_every_unit_is_made_once(workshop_of, attempts, last):
     attempt, made = workshop_of(), []
