@@ -34,6 +34,7 @@ Sets = Annotated[
     list[str] | None, typer.Option("--set", help="Change one value: --set stages.phase2.steps=100 (repeatable).")
 ]
 Json = Annotated[bool, typer.Option("--json", help="The answer as JSON with a schema number.")]
+Every = Annotated[bool, typer.Option("--all", help="Never fold the points of a large sweep.")]
 File = Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)]
 Pattern = Annotated[
     str | None,
@@ -53,7 +54,7 @@ def plan(
     cluster: Cluster = None,
     store: Store = None,
     as_json: Json = False,
-    every: Annotated[bool, typer.Option("--all", help="Never fold the points of a large sweep.")] = False,
+    every: Every = False,
 ) -> None:
     """Say what a submit would do, why, and what it would cost. Writes nothing.
 
@@ -107,16 +108,23 @@ def submit(
 def status(
     pattern: Pattern = None,
     store: Store = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Redraw until the experiment rests.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Redraw until nobody drives it.")] = False,
+    states: Annotated[str | None, typer.Option("--state", help="Only these: --state FAILED,RUNNING.")] = None,
+    sort: Annotated[
+        str | None, typer.Option("--sort", help="By name, state, eta or rate, the slowest first. Else inputs first.")
+    ] = None,
+    every: Every = False,
     as_json: Json = False,
 ) -> None:
     """Show stages: state with its cause, progress, speed, ETA, loss. Needs no running coordinator.
 
     Example: stx status quickstart --watch
     """
+    from stx.verbs import listing
     from stx.verbs import status as verb
 
-    verb.run(pattern, store=store, watch=watch, as_json=as_json)
+    wish = listing.parse(states, sort=sort, every=every)
+    verb.run(pattern, store=store, watch=watch, as_json=as_json, wish=wish)
 
 
 @app.command()

@@ -10,8 +10,11 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
+
+from stx.verbs import columns
+from stx.verbs.columns import Row
 
 SCHEMA = 1
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
@@ -72,27 +75,26 @@ def ask(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
+def width_of(stream: TextIO) -> int:
+    """Columns of a terminal; 0 elsewhere: a pipe or a file takes lines of any length."""
+    return shutil.get_terminal_size().columns if stream.isatty() else 0
+
+
+def lines(rows: Iterable[Row], *, stream: TextIO) -> str:
+    """Rows as text, in colours where the stream takes them."""
+    return "\n".join(styled(row.text, row.style, stream=stream) for row in rows)
+
+
 def table(
     header: Sequence[str],
     rows: Sequence[Sequence[str]],
     *,
     right: frozenset[str] = frozenset(),
     styles: Sequence[str] = (),
+    drop: Sequence[str] = (),
     stream: TextIO | None = None,
 ) -> str:
-    """Aligned columns two spaces apart; on a terminal the last column is cut at its width. `styles` colours rows."""
+    """Aligned columns that fit a terminal: see columns.table. `styles` colours rows."""
     target = stream or sys.stdout
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    limit = shutil.get_terminal_size().columns if target.isatty() else 0
-    lines = []
-    for number, row in enumerate([header, *rows]):
-        cells = [
-            cell.rjust(width) if name in right else cell.ljust(width)
-            for cell, width, name in zip(row, widths, header, strict=True)
-        ]
-        line = "  ".join(cells).rstrip()
-        if limit and len(line) > limit:
-            line = line[: limit - 3] + "..."
-        style = "bold" if number == 0 else (styles[number - 1] if styles else "")
-        lines.append(styled(line, style, stream=target))
-    return "\n".join(lines)
+    found = columns.table(header, rows, right=right, styles=styles, width=width_of(target), drop=drop)
+    return lines(found, stream=target)

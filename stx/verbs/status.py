@@ -1,13 +1,16 @@
 """`stx status`: the stages of experiments, now. It needs no coordinator and disturbs none."""
 
 import sys
-import time
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 
 from stx.coordinator.status import Line, Observer, Overview
 from stx.errors import ConfigError
+from stx.paths import Store
 from stx.report.words import duration, one_line
-from stx.verbs import console
+from stx.verbs import columns, console, listing
+from stx.verbs.columns import Row
+from stx.verbs.listing import ENDED, STATES, Group, Wish, counted
 from stx.verbs.select import Chosen, choose, existing_store
 
 STATE_STYLES = {
@@ -18,51 +21,59 @@ STATE_STYLES = {
     "BLOCKED": "red",
     "ENDED": "yellow",
 }
-WATCH_S = 2.0
 HEADER = ("stage", "key", "state", "images", "%", "images/s", "ETA", "loss", "seen", "tries", "job", "why")
 RIGHT = frozenset({"images", "%", "images/s", "ETA", "loss", "seen", "tries"})
 KEPT = frozenset({"stage", "key", "state", "tries"})
-CLEAR = "\033[H\033[2J"
+# What a narrow terminal does without, in this order.
+DROPPED = ("job", "key", "seen", "tries", "images", "loss", "images/s", "ETA")
+GROUPS_DROPPED = ("points", "images/s", "WAITING", "READY", "BLOCKED", "QUEUED", "slowest ETA", "DONE")
+NARROW = 100  # below, reasons have lines of their own under the table
+REASONS = frozenset({"FAILED", ENDED})
+SHOWN_REASONS = 3
 
 
-def run(pattern: str | None, *, store: str | None, watch: bool, as_json: bool) -> None:
+class Watched:
+    """Some stages of one experiment, looked at again and again."""
+
+    def __init__(self, store: Store, chosen: Chosen) -> None:
+        self._observer = Observer(store, experiment=store.experiment(chosen.experiment), graph=chosen.graph)
+        self._keys = None if chosen.whole else [node.key for node in chosen.nodes]
+
+    def look(self) -> Overview:
+        """They now."""
+        return self._observer.look(keys=self._keys)
+
+
+def run(pattern: str | None, *, store: str | None, watch: bool, as_json: bool, wish: Wish) -> None:
     """The verb `status`."""
     if watch and as_json:
         raise ConfigError("--watch and --json exclude each other", hint="ask for --json as often as you like")
     place = existing_store(store)
-    chosen = choose(place, pattern)
-    observers = [(one, Observer(place, experiment=place.experiment(one.experiment), graph=one.graph)) for one in chosen]
+    watched = [Watched(place, one) for one in choose(place, pattern)]
+    brief = pattern is None and len(watched) > 1 and not wish.states
     if watch:
-        _watch(observers)
-        return
-    looks = [_look(one, observer) for one, observer in observers]
+        from stx.verbs import watch as watching
+
+        looks = watching.watch(watched, wish, brief=brief)
+    else:
+        looks = [one.look() for one in watched]
     if as_json:
-        console.out_json({"experiments": [look.dump() for look in looks]})
+        console.out_json({"experiments": [_dumped(look, wish) for look in looks]})
         return
-    brief = pattern is None and len(looks) > 1
-    console.out(_brief(looks) if brief else "\n\n".join(_full(look) for look in looks))
+    width = console.width_of(sys.stdout)
+    parts = [briefly(looks, width=width)] if brief else [view(look, wish, width=width) for look in looks]
+    console.out("\n\n".join(console.lines(rows, stream=sys.stdout) for rows in parts))
     sys.stdout.flush()
-    _suggest(looks, brief=brief)
+    _suggest(looks, wish, brief=brief)
 
 
-def _look(one: Chosen, observer: Observer) -> Overview:
-    return observer.look(keys=None if one.whole else [node.key for node in one.nodes])
+def _dumped(look: Overview, wish: Wish) -> Mapping[str, object]:
+    """All that was asked for, and never folded."""
+    lines = listing.ordered(listing.filtered(look.lines, wish.states), wish.sort)
+    return look.dump() | {"stages": [line.dump() for line in lines]}
 
 
-def _watch(observers: Sequence[tuple[Chosen, Observer]]) -> None:
-    """Redraw until everything rests or the person leaves."""
-    while True:
-        looks = [_look(one, observer) for one, observer in observers]
-        text = "\n\n".join(_full(look) for look in looks)
-        console.out((CLEAR if sys.stdout.isatty() else "") + text)
-        sys.stdout.flush()
-        if all(look.driver is None for look in looks):
-            _suggest(looks, brief=False)
-            return
-        time.sleep(WATCH_S)
-
-
-def _suggest(looks: Sequence[Overview], *, brief: bool) -> None:
+def _suggest(looks: Sequence[Overview], wish: Wish, *, brief: bool) -> None:
     failed = [(look.experiment, line) for look in looks for line in look.lines if line.state == "FAILED"]
     if brief:
         console.next_commands(f"stx status {looks[0].experiment}")
@@ -77,13 +88,10 @@ def _suggest(looks: Sequence[Overview], *, brief: bool) -> None:
         console.next_commands(f"stx report {looks[0].experiment}")
 
 
-def _brief(looks: Sequence[Overview]) -> str:
-    rows = [(look.experiment, _driver(look), _counts(look)) for look in looks]
-    return console.table(("experiment", "coordinator", "stages"), rows)
-
-
-def _counts(look: Overview) -> str:
-    return ", ".join(f"{count:,} {state}" for state, count in sorted(look.counts.items()))
+def briefly(looks: Sequence[Overview], *, width: int) -> list[Row]:
+    """Several experiments, one line each."""
+    rows = [(look.experiment, _driver(look), counted(look.counts)) for look in looks]
+    return columns.table(("experiment", "coordinator", "stages"), rows, width=width, drop=("coordinator",))
 
 
 def _driver(look: Overview) -> str:
@@ -94,20 +102,79 @@ def _driver(look: Overview) -> str:
     return f"journal from {duration(look.journal_age_s)} ago, coordinator gone"
 
 
-def _full(look: Overview) -> str:
+def view(look: Overview, wish: Wish, *, width: int = 0, height: int | None = None) -> list[Row]:
+    """One experiment as lines, none longer than `width` (0: no limit), no more than `height` (None: as many as it
+    takes).
+    """
+    head = _head(look, width=width)
+    narrow = 0 < width < NARROW
+    failed = [line for line in listing.filtered(look.lines, wish.states) if line.state in REASONS and line.why]
+    reasons = _reasons(failed[:SHOWN_REASONS], width=width, wrapped=height is None) if narrow else []
+    room = None if height is None else max(0, height - len(head) - len(reasons))
+    found = listing.listing(look.lines, wish, room=room)
+    rows = [*head, *_groups(found.groups, width=width), *_lines(found.lines, width=width, reasons=not narrow), *reasons]
+    if found.left_out:
+        more = f"and {sum(found.left_out.values()):,} more: {counted(found.left_out)}"
+        plain = [more] if height is not None else _wrapped(f"{more} (--all lists them)", width)
+        rows += [Row(text, "dim") for text in plain]
+    if not found.lines and not found.groups and wish.states:
+        rows.append(Row(f"no stage is {' or '.join(state for state in STATES if state in wish.states)}"))
+    return rows[:height]
+
+
+def _head(look: Overview, *, width: int) -> list[Row]:
     rest = _driver(look)
     if look.driver is None and set(look.counts) <= {"DONE"} and look.lines:
         rest = f"finished {duration(look.journal_age_s)} ago"
-    head = f"{look.experiment}: {_counts(look)}; {rest}"
-    parts = [console.styled(head, "bold", stream=sys.stdout)]
-    if look.trouble:
-        parts.append(console.styled(f"paused: {look.trouble}", "red", stream=sys.stdout))
-    rows = [row(line) for line in look.lines]
+    rows = [Row(text, "bold") for text in _wrapped(f"{look.experiment}: {counted(look.counts)}; {rest}", width)]
+    return rows + [Row(text, "red") for text in (_wrapped(f"paused: {look.trouble}", width) if look.trouble else ())]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, subsequent_indent="  ") if width else [text]
+
+
+def _groups(groups: Sequence[Group], *, width: int) -> list[Row]:
+    if not groups:
+        return []
+    states = [state for state in STATES if any(state in one.counts for one in groups)]
+    header = ("sweep", "points", *states, "%", "images/s", "slowest ETA")
+    rows = [
+        (
+            one.name,
+            f"{one.size:,}",
+            *(f"{one.counts.get(state, 0):,}" for state in states),
+            "-" if one.share is None else f"{100 * one.share:.0f}",
+            _rate(one.images_per_s),
+            duration(one.eta_s),
+        )
+        for one in groups
+    ]
+    styles = [STATE_STYLES.get(one.state, "") for one in groups]
+    return columns.table(header, rows, right=frozenset(header[1:]), styles=styles, width=width, drop=GROUPS_DROPPED)
+
+
+def _lines(lines: Sequence[Line], *, width: int, reasons: bool) -> list[Row]:
+    if not lines:
+        return []
+    rows = [row(line) for line in lines]
     used = [c for c, name in enumerate(HEADER) if name in KEPT or any(r[c] not in {"", "-"} for r in rows)]
-    styles = [STATE_STYLES.get(r[2], "") for r in rows]
-    header = tuple(HEADER[column] for column in used)
-    cells = [tuple(one[column] for column in used) for one in rows]
-    return "\n".join([*parts, console.table(header, cells, right=RIGHT, styles=styles)])
+    if not reasons:
+        used = [column for column in used if HEADER[column] != "why"]
+    return columns.table(
+        tuple(HEADER[column] for column in used),
+        [tuple(one[column] for column in used) for one in rows],
+        right=RIGHT,
+        styles=[STATE_STYLES.get(line.state, "") for line in lines],
+        width=width,
+        drop=DROPPED,
+    )
+
+
+def _reasons(lines: Sequence[Line], *, width: int, wrapped: bool) -> list[Row]:
+    """Why stages failed, where the table has no column for it."""
+    texts = [f"{line.name}: {one_line(line.why)}" for line in lines]
+    return [Row(part, "red") for text in texts for part in (_wrapped(text, width) if wrapped else [text])]
 
 
 def row(line: Line) -> tuple[str, ...]:
@@ -119,7 +186,7 @@ def row(line: Line) -> tuple[str, ...]:
         line.state,
         "-" if line.images is None else f"{line.images:,}",
         percent,
-        "-" if line.images_per_s is None else f"{line.images_per_s:,.0f}",
+        _rate(line.images_per_s),
         duration(line.eta_s),
         "-" if line.loss is None else f"{line.loss:.4g}",
         duration(line.heartbeat_age_s),
@@ -127,3 +194,7 @@ def row(line: Line) -> tuple[str, ...]:
         line.job_id or "-",
         one_line(line.why),
     )
+
+
+def _rate(images_per_s: float | None) -> str:
+    return "-" if images_per_s is None else f"{images_per_s:,.0f}"
