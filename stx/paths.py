@@ -2,7 +2,7 @@
 
 <store>/store.json
 <store>/stages/<kind>-<key12>/{stage.json,wanted_by,attempts,retries,fingerprints,checkpoints,payload,artifact.json,milestones,parts}
-<store>/experiments/<name>/{experiment.yaml,graph.json,events-<token>.jsonl,lease,inbox,report}
+<store>/experiments/<name>/{experiment.yaml,graph.json,events-<token>.jsonl,lease,inbox,notices,report}
 <store>/code/<digest>/
 """
 
@@ -160,6 +160,15 @@ class ExperimentDir:
     def inbox(self) -> Path:
         """Commands to a running coordinator, one file each."""
         return self.path / "inbox"
+
+    def notice(self, name: str) -> Path:
+        """What the program of `on_event` was told."""
+        return self.path / "notices" / f"{name}.json"
+
+    @property
+    def event_log(self) -> Path:
+        """What the program of `on_event` printed, and how it failed."""
+        return self.path / "on_event.log"
 
     @property
     def canary(self) -> Path:

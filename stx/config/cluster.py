@@ -173,6 +173,7 @@ class Cluster(Section):
     stages: Annotated[dict[str, StageResources], BeforeValidator(_merged_stages)] = Field(
         default_factory=lambda: {"default": StageResources()}
     )
+    on_event: Annotated[Many[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
 
     def resources(self, kind: str) -> StageResources:
         """What a job of `kind` asks for."""

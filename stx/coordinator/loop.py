@@ -15,6 +15,7 @@ from stx.config.cluster import Cluster
 from stx.coordinator.driver import Coordinator
 from stx.coordinator.inbox import Command
 from stx.coordinator.lease import acquire
+from stx.coordinator.messenger import Messenger, messenger
 from stx.coordinator.prepare import prepare, writing
 from stx.coordinator.snapshot import Code
 from stx.coordinator.state import State
@@ -61,23 +62,44 @@ def drive(
         )
         with running(store):
             coordinator.open()
-        while True:
-            presses = stop()
-            if presses >= 2:
-                return INTERRUPTED
-            with running(store):
-                if presses and not coordinator.state.stopping:
-                    coordinator.interrupt()
-                coordinator.round()
-            on_tick(coordinator.state)
-            ending = end(coordinator.state, once=once)
-            if ending is not None:
-                if coordinator.state.exit_code == 0:
-                    coordinator.close()
-                return ending
-            sleep(cluster.poll_s if not coordinator.state.stopping else min(cluster.poll_s, LEAVING_POLL_S), stop=stop)
+        with messenger(cluster.on_event, store=store, experiment=experiment) as mail:
+            return rounds(
+                coordinator, store=store, poll_s=cluster.poll_s, mail=mail, on_tick=on_tick, stop=stop, once=once
+            )
     finally:
         lease.release()
+
+
+def rounds(
+    coordinator: Coordinator,
+    *,
+    store: Store,
+    poll_s: float,
+    mail: Messenger | None,
+    on_tick: Callable[[State], None],
+    stop: Callable[[], int],
+    once: bool,
+) -> int:
+    """Look, act, show, tell, sleep, until there is a reason to end; its exit code."""
+    while True:
+        presses = stop()
+        if presses >= 2:
+            if mail is not None:
+                mail.end()
+            return INTERRUPTED
+        with running(store):
+            if presses and not coordinator.state.stopping:
+                coordinator.interrupt()
+            state = coordinator.round()
+        on_tick(state)
+        if mail is not None:
+            mail.tell(state)
+        ending = end(state, once=once)
+        if ending is not None:
+            if state.exit_code == 0:
+                coordinator.close()
+            return ending
+        sleep(poll_s if not state.stopping else min(poll_s, LEAVING_POLL_S), stop=stop)
 
 
 @contextlib.contextmanager

@@ -27,7 +27,10 @@ RUNNABLE = "give the path of a program that can be run, or the name of one that 
 
 
 def refuse_impossible(lines: Sequence[PlanLine], *, experiment: Experiment, cluster: Cluster) -> None:
-    """PlanError for the first stage that could never run."""
+    """PlanError for the first stage that could never run, or for an on_event that nobody could start."""
+    missing = missing_program(cluster.on_event[0]) if cluster.on_event else ""
+    if missing:
+        raise PlanError(missing, where=f"cluster {cluster.name}: on_event", hint=RUNNABLE)
     todo = [line for line in lines if str(line.verb) != "cached"]
     _refuse_sizes(todo, cluster=cluster, launcher=launcher_of(cluster))
     if cluster.launcher == "local":  # the jobs see the programs that are seen from here
