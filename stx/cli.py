@@ -105,6 +105,17 @@ def submit(
 
 
 @app.command()
+def doctor(cluster: Cluster = None, store: Store = None, as_json: Json = False) -> None:
+    """Check this machine and the store: every line ok, warn or FAIL, with what to do. Exit code 2 where one FAILs.
+
+    Example: stx doctor --cluster mycluster.yaml
+    """
+    from stx.verbs import doctor as verb
+
+    raise typer.Exit(verb.run(cluster=cluster, store=store, as_json=as_json))
+
+
+@app.command()
 def status(
     pattern: Pattern = None,
     store: Store = None,

@@ -138,7 +138,7 @@ def test_help_needs_neither_torch_nor_pydantic_nor_yaml(stx: Shell) -> None:
     subprocess.run([sys.executable, "-c", program], env=stx.env, check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("verb", ["plan", "submit", "status", "logs", "show", "cancel", "retry", "report"])
+@pytest.mark.parametrize("verb", ["plan", "submit", "status", "logs", "show", "cancel", "retry", "report", "doctor"])
 def test_help_of_every_verb_shows_an_example(stx: Shell, verb: str) -> None:
     assert f"Example: stx {verb}" in stx(verb, "--help").stdout
 
@@ -362,3 +362,14 @@ def test_damaged_record_is_named_without_a_traceback(stx: Shell) -> None:
     for content in ("{", '{"experiment": "chain"}'):
         graph.write_text(content)
         assert "graph.json" in stx("status", code=2).stderr
+
+
+@pytest.mark.slow
+def test_doctor_says_ok_and_fails_with_what_to_do(stx: Shell) -> None:
+    (stx.folder / "c.yaml").write_text("stages: {train: {cpus_per_rank: 500}}\n")
+    done = stx("doctor", "--cluster", "c.yaml", code=2)
+    assert re.search(r"^ok +hard links", done.stdout, re.MULTILINE)
+    assert re.search(r"^ok +worker +imports torch", done.stdout, re.MULTILINE)
+    assert re.search(r"^FAIL +job sizes .*stages.train: .*\n +ask for less$", done.stdout, re.MULTILINE)
+    assert "1 FAIL" in done.stderr
+    assert not stx.store.root.exists()

@@ -51,7 +51,7 @@ class LocalLauncher:
         ):
             if ranks * each > has:
                 return f"{ranks} ranks x {each} {what} = {ranks * each}, but this machine has {has} for jobs"
-        if resources.mem_gb > (memory := _memory_gb()):
+        if resources.mem_gb > (memory := memory_gb()):
             return f"mem_gb = {resources.mem_gb:g}, but this machine has {memory:.1f}"
         return None
 
@@ -258,7 +258,7 @@ def _import_path() -> str:
     return str(Path(jobs.__file__).parent.parent)
 
 
-def _memory_gb() -> float:
+def memory_gb() -> float:
     """Memory of the machine, or of the container (cgroup v2) if that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):  # "max" is no number
