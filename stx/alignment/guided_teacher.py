@@ -70,6 +70,7 @@ class GuidedTeacher(nn.Module):
         projector_width: int,
         weight: float,
         window_reduction: str,
+        interpolant: str,
     ) -> None:
         super().__init__()
         self.taps = (student_block,)
@@ -77,6 +78,7 @@ class GuidedTeacher(nn.Module):
         self.guidance = guidance
         self.weight = weight
         self.window_reduction = window_reduction
+        self.interpolant = interpolant
         self.projector = blocks.projector(shape.width, hidden=projector_width, out=feature_width)
         # In a tuple, so that it is no submodule: not trained, not saved, not averaged, and .train() does not reach it.
         self.held = (teacher,)
@@ -86,8 +88,9 @@ class GuidedTeacher(nn.Module):
         (teacher,) = self.held
         if teacher is None:
             return TeacherFeatures(batch.features.unconditional, batch.features.difference)
-        noisy = noisy_at(batch.latents[rows], batch.noise[rows], batch.t[rows])
-        return teacher_features(teacher, noisy, batch.t[rows], batch.labels[rows], block=self.teacher_block)
+        t = batch.t[rows]
+        noisy = noisy_at(batch.latents[rows], batch.noise[rows], t, interpolant=self.interpolant)
+        return teacher_features(teacher, noisy, t, batch.labels[rows], block=self.teacher_block)
 
     def forward(self, batch: Batch, hidden: Mapping[int, Tensor]) -> AlignmentOutput:
         """hidden {student_block: (B, T, D)}."""
@@ -121,6 +124,7 @@ def build(
     in_channels: int,
     input_size: int,
     num_classes: int,
+    interpolant: str,
     teacher: SiT | None = None,
     feature_width: int | None = None,
 ) -> GuidedTeacher:
@@ -147,4 +151,5 @@ def build(
         projector_width=options["projector_width"],
         weight=options["weight"],
         window_reduction=options["window_reduction"],
+        interpolant=interpolant,
     )

@@ -31,6 +31,7 @@ def build(
     in_channels: int,
     input_size: int,
     num_classes: int,
+    interpolant: str,
     teacher: SiT | None = None,
     feature_width: int | None = None,
 ) -> NoAlignment:

@@ -1,8 +1,8 @@
 """Phase 1 of Self-Transcendence (arXiv 2601.07773): a shallow head must already predict the velocity.
 
-    velocity_head = weight * R(mean_{C,H,W} (head(h_k) - (noise - latents))^2)
+    velocity_head = weight * R(mean_{C,H,W} (head(h_k) - velocity)^2)
     head = Linear SiLU Linear SiLU Linear, LayerNorm without affine, Linear, unpatchify
-    k = head_block, R = window_reduction, see base.py
+    k = head_block, R = window_reduction, see base.py; velocity of the run's interpolant, linear: noise - latents
 
 The target is the velocity, not the clean latent, whatever the prose of the paper says; the released code decides. The
 head does not see t or the label, and is not zero-initialised. Its gradient reaches blocks 1..k.
@@ -34,12 +34,14 @@ class VelocityHead(nn.Module):
         projector_width: int,
         weight: float,
         window_reduction: str,
+        interpolant: str,
     ) -> None:
         super().__init__()
         self.taps = (head_block,)
         self.patch = shape.patch
         self.weight = weight
         self.window_reduction = window_reduction
+        self.interpolant = interpolant
         self.projector = blocks.projector(shape.width, hidden=projector_width, out=shape.width)
         self.norm = blocks.layer_norm(shape.width)
         self.linear = nn.Linear(shape.width, shape.patch**2 * in_channels)
@@ -55,7 +57,8 @@ class VelocityHead(nn.Module):
             return AlignmentOutput(terms={}, numbers={})
         rows = aligned_rows(batch, window_reduction=self.window_reduction)
         velocity = self.velocity(hidden[self.taps[0]][rows])
-        losses = diffusion_loss(velocity, velocity_target(batch.latents[rows], batch.noise[rows]))
+        clean, noise, t = batch.latents[rows], batch.noise[rows], batch.t[rows]
+        losses = diffusion_loss(velocity, velocity_target(clean, noise, t, interpolant=self.interpolant))
         term = window_term(losses, batch, window_reduction=self.window_reduction, weight=self.weight)
         return AlignmentOutput(terms={"velocity_head": term}, numbers={})
 
@@ -70,6 +73,7 @@ def build(
     in_channels: int,
     input_size: int,
     num_classes: int,
+    interpolant: str,
     teacher: SiT | None = None,
     feature_width: int | None = None,
 ) -> VelocityHead:
@@ -81,4 +85,5 @@ def build(
         projector_width=options["projector_width"],
         weight=options["weight"],
         window_reduction=options["window_reduction"],
+        interpolant=interpolant,
     )

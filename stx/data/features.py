@@ -2,7 +2,7 @@
 
 Draw k of sample i takes its posterior noise, t and noise from Philox(cache seed; i, k), so nothing but features is
 stored, and the features stage and the train loader, which both call the functions here, line up by construction.
-t = low + (high - low) u: uniform inside the window, where alone the features are used.
+t is drawn inside the window only, where alone the features are used, by the run's distribution of t.
 
     KEY.<k>.unconditional.npy   f_u (T, D)
     KEY.<k>.difference.npy      f_c - f_u, taken in fp32 before rounding, so that f_u + guidance * difference keeps the
@@ -22,9 +22,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from stx import records
-from stx.data import noise, shards
+from stx.data import noise, shards, times
 from stx.data.noise import Purpose
 from stx.data.shards import Sample, ShardSet
+from stx.times import UNIFORM, Distribution
 
 SPLIT = "features"
 RECORD = "features.json"
@@ -55,7 +56,7 @@ class CachedFeatures:
 
 @dataclass(frozen=True)
 class FeaturesInfo:
-    """features.json."""
+    """features.json. A linear interpolant is not written: it was there before there was a choice."""
 
     draws: int
     window: tuple[float, float]
@@ -66,10 +67,19 @@ class FeaturesInfo:
     dtype: str
     teacher_block: int
     count: int
+    interpolant: str = UNIFORM.interpolant
 
     def dump(self) -> dict[str, Any]:
         """Its JSON."""
-        return asdict(self) | {"window": list(self.window)}
+        record = asdict(self) | {"window": list(self.window)}
+        if self.interpolant == UNIFORM.interpolant:
+            del record["interpolant"]
+        return record
+
+    @property
+    def distribution(self) -> Distribution:
+        """What t was drawn from, before the window."""
+        return Distribution(self.t_distribution, self.interpolant)
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> "FeaturesInfo":
@@ -79,20 +89,31 @@ class FeaturesInfo:
 
 
 def draw_features(
-    cache_seed: int, samples: ArrayLike, draws: ArrayLike, *, shape: Shape, window: tuple[float, float]
+    cache_seed: int,
+    samples: ArrayLike,
+    draws: ArrayLike,
+    *,
+    shape: Shape,
+    window: tuple[float, float],
+    distribution: Distribution,
 ) -> Draws:
     """Everything that is drawn for the pairs (samples[r], draws[r])."""
     posterior_noise, drawn = draw_noise(cache_seed, samples, draws, shape=shape)
-    return Draws(posterior_noise, draw_times(cache_seed, samples, draws, window=window), drawn)
+    t = draw_times(cache_seed, samples, draws, window=window, distribution=distribution)
+    return Draws(posterior_noise, t, drawn)
 
 
 def draw_times(
-    cache_seed: int, samples: ArrayLike, draws: ArrayLike, *, window: tuple[float, float]
+    cache_seed: int,
+    samples: ArrayLike,
+    draws: ArrayLike,
+    *,
+    window: tuple[float, float],
+    distribution: Distribution,
 ) -> NDArray[np.float32]:
     """t of the pairs, inside the window."""
-    low, high = np.float32(window[0]), np.float32(window[1])
     uniform = noise.uniforms(cache_seed, Purpose.FEATURE_COINS, samples, count=1, draw=draws)[:, 0]
-    return np.clip(low + (high - low) * uniform, low, high)  # the sum may round to just beyond
+    return times.times_of(uniform, distribution=distribution, window=window)
 
 
 def draw_noise(

@@ -2,7 +2,7 @@
 
 For row n of seed s:
     sample          order.py's n-th
-    t, drop, choice three coins of Philox(s; n)
+    t, drop, choice three coins of Philox(s; n); t by the run's distribution, stratified if it asks for that (times.py)
     label           the null label for the student if drop < label_dropout
     in_window       low <= t <= high, and n < stop_images
     noise           posterior noise and noise of Philox(s; n)
@@ -26,12 +26,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stx.data import device_noise, noise
+from stx.data import device_noise, noise, times
 from stx.data.features import CachedFeatures, FeatureCache, draw_noise, draw_times
 from stx.data.latents import Latents, scaled
 from stx.data.noise import Purpose
 from stx.data.order import Order
 from stx.errors import ConfigError
+from stx.times import UNIFORM, Distribution
 
 LOADER, DEVICE = "loader", "device"
 
@@ -99,6 +100,8 @@ class TrainLoader:
         world_size: int = 1,
         label_dropout: float = 0.0,
         order_window: int | None = None,
+        distribution: Distribution = UNIFORM,
+        stratified_t: bool = False,
         window: tuple[float, float] | None = None,
         stop_images: int | None = None,
         features: FeatureCache | None = None,
@@ -110,10 +113,11 @@ class TrainLoader:
         assert 0 <= rank < world_size
         assert noise_on in (LOADER, DEVICE), noise_on
         if features is not None:
-            _check_cache(features, latents=latents, window=window)
+            _check_cache(features, latents=latents, window=window, distribution=distribution)
         self._latents, self._features = latents, features
         self._seed, self._label_dropout = seed, np.float32(label_dropout)
         self._global_batch, self._micro_batch = global_batch, micro_batch
+        self._distribution, self._stratified = distribution, stratified_t
         self._own = range(rank * rows, (rank + 1) * rows, micro_batch)
         self._window, self._stop_images = window, math.inf if stop_images is None else stop_images
         self._noise_on_device = noise_on == DEVICE
@@ -178,7 +182,10 @@ class TrainLoader:
         return batch.to(self._device)
 
     def _coins(self, positions: NDArray[np.int64]) -> _Coins:
-        t, drop, choice = noise.uniforms(self._seed, Purpose.TRAIN_COINS, positions, count=3).T
+        uniform, drop, choice = noise.uniforms(self._seed, Purpose.TRAIN_COINS, positions, count=3).T
+        if self._stratified:
+            uniform = times.stratified(uniform, positions, seed=self._seed, batch=self._global_batch)
+        t = times.times_of(uniform, distribution=self._distribution)
         if self._window is None:
             inside = np.zeros(len(positions), dtype=bool)
         else:
@@ -195,7 +202,9 @@ class TrainLoader:
         if self._features is not None:
             info, cached = self._features.info, coins.in_window
             draws = np.floor(info.draws * coins.choice[cached].astype(np.float64)).astype(np.int64)
-            t[cached] = draw_times(info.cache_seed, samples[cached], draws, window=info.window)
+            t[cached] = draw_times(
+                info.cache_seed, samples[cached], draws, window=info.window, distribution=info.distribution
+            )
             features = self._features.gather(samples[cached], draws)
         return _Rows(
             first=first,
@@ -238,9 +247,13 @@ class TrainLoader:
         return noise.normal_pairs, lambda array: array
 
 
-def _check_cache(cache: FeatureCache, *, latents: Latents, window: tuple[float, float] | None) -> None:
+def _check_cache(
+    cache: FeatureCache, *, latents: Latents, window: tuple[float, float] | None, distribution: Distribution
+) -> None:
     """The plan has compared the options; this compares what is on disk."""
     if window is None or cache.info.window != tuple(window):
         raise ConfigError(f"the cache holds features for t in {list(cache.info.window)}, the run's window is {window}")
+    if cache.info.distribution != distribution:
+        raise ConfigError(f"the cache's t are of {cache.info.distribution}, the run's of {distribution}")
     if cache.info.count != latents.num_samples:
         raise ConfigError(f"the cache holds {cache.info.count} samples, the latents {latents.num_samples}")

@@ -57,6 +57,9 @@ class Purpose(IntEnum):
     CLASSIFIER_INIT = 12
     SAMPLE_NOISE = 13
     IMAGES_SPLIT = 14
+    SAMPLE_STEPS = 15
+    SAMPLE_LABELS = 16
+    TRAIN_STRATA = 17
     INSPECT_NOISE = 18
 
 
@@ -75,7 +78,11 @@ def uniforms(
     seed: int, purpose: Purpose, index: ArrayLike, *, count: int, draw: ArrayLike = 0
 ) -> NDArray[np.float32]:  # (R, count)
     """Uniform numbers in the open interval (0, 1)."""
-    counts = words(seed, purpose, index, count=count, draw=draw) >> EIGHT
+    return from_counts(words(seed, purpose, index, count=count, draw=draw) >> EIGHT)
+
+
+def from_counts(counts: NDArray[np.uint32]) -> NDArray[np.float32]:
+    """24-bit counts k as uniform numbers in the open interval (0, 1)."""
     return np.maximum(counts.astype(np.float32), SMALLEST) * UNIT
 
 

@@ -8,6 +8,7 @@ from stx.sizes import LatentShape, SitShape
 from stx.spec import Cost
 from stx.stages import base, latents, train
 from stx.stages.base import Inputs
+from stx.times import DISTRIBUTIONS
 
 RECIPE = 1
 job = base.job
@@ -24,7 +25,7 @@ class Options(StageOptions):
     window: Window = science((0.4, 0.7))
     draws: Positive = science(4)
     dtype: Annotated[str, choice(*VALUE_BYTES)] = science("bf16")
-    t_distribution: Annotated[str, choice("uniform", later=("lognormal", "stratified"))] = science("uniform")
+    t_distribution: Annotated[str, choice(*DISTRIBUTIONS)] = science("uniform")
     batch: Positive = science(64)
     shard: Positive = science(512)
 
@@ -46,9 +47,10 @@ def check(options: Options, inputs: Inputs) -> list[Problem]:
 
 
 def facts(options: Options, inputs: Inputs) -> dict[str, Any]:
-    """The teacher's network on these latents."""
+    """The teacher's network on these latents, and what it was trained on."""
     shape, qk_norm = train.teacher_net(inputs["teacher"])
-    return {"shape": base.net_facts(shape, latents.latent_shape(inputs["latents"]), qk_norm=qk_norm)}
+    net = base.net_facts(shape, latents.latent_shape(inputs["latents"]), qk_norm=qk_norm)
+    return {"shape": net, "interpolant": train.interpolant_of(inputs["teacher"])}
 
 
 def cost(options: Options, inputs: Inputs, wants: tuple[int, ...]) -> Cost:

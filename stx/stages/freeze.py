@@ -10,6 +10,7 @@ from stx.sizes import SitShape
 from stx.spec import Cost
 from stx.stages import base, latents, train
 from stx.stages.base import Inputs
+from stx.times import INTERPOLANTS
 
 RECIPE = 1
 job = base.job
@@ -25,7 +26,7 @@ def step_or_last(value: Any) -> str | int:
 
 
 class Options(StageOptions):
-    """`run` with `at` and `weights`, or `checkpoint` with `version`, `model` and `qk_norm`."""
+    """`run` with `at` and `weights`, or `checkpoint` with `version`, `model`, `qk_norm` and `interpolant`."""
 
     run: str | None = input_("train", default=None)
     at: Annotated[str | int, PlainValidator(step_or_last)] = goal("last")
@@ -34,6 +35,7 @@ class Options(StageOptions):
     version: Annotated[str, Field(min_length=1)] | None = science(None, neutral=None)
     model: Annotated[SitShape | None, PlainValidator(train.model_shape)] = science(None, neutral=None)
     qk_norm: bool = science(False)
+    interpolant: Annotated[str, choice(*INTERPOLANTS)] = science("linear", neutral="linear")
 
 
 OF_A_FILE = ("checkpoint", "version", "model")
@@ -45,7 +47,7 @@ def check(options: Options, inputs: Inputs) -> list[Problem]:
         return _check_file(options)
     found = [
         Problem((name,), f"{name} belongs to a checkpoint file; this teacher is frozen from {options.run}")
-        for name in (*OF_A_FILE, "qk_norm")
+        for name in (*OF_A_FILE, "qk_norm", "interpolant")
         if name in options.model_fields_set
     ]
     run = inputs["run"]

@@ -101,7 +101,8 @@ def check(options: Options, inputs: Inputs) -> list[Problem]:
 def facts(options: Options, inputs: Inputs) -> dict[str, Any]:
     """The networks, and what the run asks its teacher."""
     run, latent = inputs["run"].options, latents.latent_shape(inputs["latents"])
-    found: dict[str, Any] = {"shape": base.net_facts(run.model, latent, qk_norm=run.qk_norm)}
+    net = base.net_facts(run.model, latent, qk_norm=run.qk_norm)
+    found: dict[str, Any] = {"shape": net, "interpolant": run.interpolant}
     if "teacher" in inputs:
         shape, qk_norm = train.teacher_net(inputs["teacher"])
         found["teacher_shape"] = base.net_facts(shape, latent, qk_norm=qk_norm)

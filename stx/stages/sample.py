@@ -92,9 +92,10 @@ def wants(options: Options, inputs: Inputs) -> tuple[int, ...]:
 
 
 def facts(options: Options, inputs: Inputs) -> dict[str, Any]:
-    """The network that is sampled from."""
+    """The network that is sampled from, and what it was trained on."""
     run = inputs["run"].options
-    return {"shape": base.net_facts(run.model, latents.latent_shape(inputs["latents"]), qk_norm=run.qk_norm)}
+    net = base.net_facts(run.model, latents.latent_shape(inputs["latents"]), qk_norm=run.qk_norm)
+    return {"shape": net, "interpolant": run.interpolant}
 
 
 def cost(options: Options, inputs: Inputs, wants: tuple[int, ...]) -> Cost:

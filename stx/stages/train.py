@@ -39,6 +39,7 @@ from stx.sizes import LatentShape, SitShape, parse_model
 from stx.spec import Cost, Node
 from stx.stages import base, latents
 from stx.stages.base import Bound, Inputs
+from stx.times import DISTRIBUTIONS, INTERPOLANTS, Distribution
 
 RECIPE = 1
 job = base.job
@@ -71,7 +72,9 @@ class Options(StageOptions):
     ema_decay: Share = science(0.9999)
     label_dropout: Share = science(0.1)
     qk_norm: bool = science(False)
-    t_distribution: Annotated[str, choice("uniform", later=("lognormal", "stratified"))] = science("uniform")
+    interpolant: Annotated[str, choice(*INTERPOLANTS)] = science("linear", neutral="linear")
+    t_distribution: Annotated[str, choice(*DISTRIBUTIONS)] = science("uniform")
+    stratified_t: bool = science(False, neutral=False)
     order_window: Positive = science(16)
     alignment: Annotated[AlignmentOptions, PlainValidator(parse_alignment)] = group(lambda: none.Options(method="none"))
     steps: Positive = goal()
@@ -91,7 +94,7 @@ def check(options: Options, inputs: Inputs) -> list[Problem]:
             options.alignment, student=_student(options, latent), teacher=_teacher_shape(inputs)
         )
     if teacher is not None:
-        found += _check_same_latents(inputs, teacher)
+        found += _check_same_latents(inputs, teacher) + _check_same_interpolant(options, teacher)
     if "alignment.features" in inputs:
         found += _check_cache(options, inputs)
     return found
@@ -187,6 +190,13 @@ def teacher_net(teacher: Bound) -> tuple[SitShape, bool]:
     return options.model, options.qk_norm
 
 
+def interpolant_of(teacher: Bound) -> str:
+    """What a freeze stage's network was trained on."""
+    options = teacher.options if "run" not in teacher.inputs else teacher.inputs["run"].options
+    word: str = options.interpolant
+    return word
+
+
 def latents_of(teacher: Bound) -> Bound | None:
     """The latents that a teacher was trained on; None for a checkpoint of the user's own."""
     run = teacher.inputs.get("run")
@@ -194,7 +204,7 @@ def latents_of(teacher: Bound) -> Bound | None:
 
 
 def _student(options: Options, latent: LatentShape) -> Student:
-    return Student(shape=options.model, latent=latent)
+    return Student(options.model, latent, Distribution(options.t_distribution, options.interpolant))
 
 
 def _teacher_shape(inputs: Inputs) -> SitShape | None:
@@ -216,6 +226,15 @@ def _check_same_latents(inputs: Inputs, teacher: Bound) -> list[Problem]:
         return []
     what = f"the teacher {teacher.name} was trained on {theirs.name}, this run is on {inputs['latents'].name}"
     return [Problem(("alignment", "teacher"), what, "teacher and student must see the same latents")]
+
+
+def _check_same_interpolant(options: Options, teacher: Bound) -> list[Problem]:
+    theirs = interpolant_of(teacher)
+    if theirs == options.interpolant:
+        return []
+    what = f"the teacher {teacher.name} learned the {theirs} interpolant, this run has the {options.interpolant} one"
+    hint = "both must have the same; a checkpoint file says its own with `interpolant` in its freeze stage"
+    return [Problem(("alignment", "teacher"), what, hint)]
 
 
 def _check_cache(options: Options, inputs: Inputs) -> list[Problem]:

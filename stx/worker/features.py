@@ -21,6 +21,7 @@ from stx.data.latents import Latents, scaled
 from stx.flow.interpolant import noisy_at
 from stx.model import rows
 from stx.model.sit import SiT
+from stx.times import Distribution
 from stx.worker import publish, sit_weights
 from stx.worker.attempt import Attempt
 from stx.worker.device import device
@@ -62,18 +63,19 @@ def run(attempt: Attempt) -> None:
         dtype=science["dtype"],
         teacher_block=science["teacher_block"],
         count=count,
+        interpolant=attempt.where["interpolant"],
     )
     publish.publish_json(payload / data.RECORD, info.dump())
     conclude(progress, splits=[SPLIT])
 
 
 def _make_shard(progress: Progress, *, number: int, first: int, last: int, teacher: SiT, latents: Latents) -> None:
-    science = progress.attempt.science
+    science, interpolant = progress.attempt.science, progress.attempt.where["interpolant"]
     draws = science["draws"]
     samples, draw = np.repeat(np.arange(first, last), draws), np.tile(np.arange(draws), last - first)
     unconditional, difference = [], []
     for begin, end in rows.spans(len(samples), batch=science["batch"]):
-        chunk = _chunk(latents, samples[begin:end], draw[begin:end], science=science)
+        chunk = _chunk(latents, samples[begin:end], draw[begin:end], science=science, interpolant=interpolant)
         found = teacher_features(teacher, *chunk, block=science["teacher_block"])
         unconditional.append(found.unconditional[: end - begin].cpu())
         difference.append(found.difference[: end - begin].cpu())
@@ -89,10 +91,17 @@ def _make_shard(progress: Progress, *, number: int, first: int, last: int, teach
     )
 
 
-def _chunk(latents: Latents, samples: np.ndarray, draw: np.ndarray, *, science: Any) -> Chunk:
+def _chunk(latents: Latents, samples: np.ndarray, draw: np.ndarray, *, science: Any, interpolant: str) -> Chunk:
     info = latents.info
     shape = (info.channels, info.size, info.size)
-    drawn = data.draw_features(science["seed"], samples, draw, shape=shape, window=tuple(science["window"]))
+    drawn = data.draw_features(
+        science["seed"],
+        samples,
+        draw,
+        shape=shape,
+        window=tuple(science["window"]),
+        distribution=Distribution(science["t_distribution"], interpolant),
+    )
     mean, std = latents.moments(samples)
     clean = scaled(mean, std, drawn.posterior_noise, scale=info.scale, shift=info.shift)
     made = (clean, drawn.noise, drawn.t, latents.labels[samples])
@@ -100,4 +109,4 @@ def _chunk(latents: Latents, samples: np.ndarray, draw: np.ndarray, *, science: 
         rows.padded(torch.from_numpy(np.ascontiguousarray(value)), batch=science["batch"]).to(device())
         for value in made
     )
-    return Chunk(noisy_at(clean, noise, t), t, labels)
+    return Chunk(noisy_at(clean, noise, t, interpolant=interpolant), t, labels)

@@ -62,12 +62,13 @@ class Look:
     def over_rows(self, seen: Rows, function: Function, *, t: float) -> NDArray[Any]:
         """`function` over rows at t, in padded chunks."""
         batch, parts = self.science["batch"], []
-        times = torch.full((batch,), t, device=device())
+        times, interpolant = torch.full((batch,), t, device=device()), self.progress.attempt.where["interpolant"]
         for first, last in rows.spans(len(seen.labels), batch=batch):
             latents, noise, labels = (
                 rows.padded(value[first:last], batch=batch).to(device())
                 for value in (seen.latents, seen.noise, seen.labels)
             )
-            parts.append(function(noisy_at(latents, noise, times), times, labels)[: last - first].cpu())
+            noisy = noisy_at(latents, noise, times, interpolant=interpolant)
+            parts.append(function(noisy, times, labels)[: last - first].cpu())
             self.progress.advance(last - first)
         return torch.cat(parts).numpy()

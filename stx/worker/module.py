@@ -32,16 +32,19 @@ class StepOutput(NamedTuple):
 class TrainingModule(nn.Module):
     """Student and alignment; `forward` gives the loss of one micro-batch."""
 
-    def __init__(self, model: SiT, alignment: Alignment) -> None:
+    def __init__(self, model: SiT, alignment: Alignment, *, interpolant: str) -> None:
         super().__init__()
         self.model = model
         self.alignment = alignment
+        self.interpolant = interpolant
 
     def forward(self, batch: Batch) -> StepOutput:
         """The diffusion term and the alignment's terms, each a sum over rows divided by a number all ranks know."""
-        noisy = noisy_at(batch.latents, batch.noise, batch.t)
-        output = self.model(noisy, batch.t, batch.dropped_labels, taps=self.alignment.taps)
-        losses = diffusion_loss(output.velocity, velocity_target(batch.latents, batch.noise))
+        clean, noise, t = batch.latents, batch.noise, batch.t
+        noisy = noisy_at(clean, noise, t, interpolant=self.interpolant)
+        output = self.model(noisy, t, batch.dropped_labels, taps=self.alignment.taps)
+        target = velocity_target(clean, noise, t, interpolant=self.interpolant)
+        losses = diffusion_loss(output.velocity, target)
         diffusion = losses.sum() / batch.global_batch
         aligned = self.alignment(batch, output.hidden)
         loss = torch.stack([diffusion, *aligned.terms.values()]).sum()
@@ -70,15 +73,17 @@ def build(
     shape, options = shape_of(science["model"]), science["alignment"]
     method = load("stx.alignment", options["method"])
     ends = inputs._asdict()
-    seed = science["seed"]
+    seed, interpolant = science["seed"], science.get("interpolant", "linear")
     model = initialised(
         lambda: SiT(shape, **ends, qk_norm=science["qk_norm"]), seed=init_seed(seed, Purpose.TRAIN_INIT)
     )
     alignment = initialised(
-        lambda: method.build(options, shape=shape, **ends, teacher=teacher, feature_width=feature_width),
+        lambda: method.build(
+            options, shape=shape, **ends, interpolant=interpolant, teacher=teacher, feature_width=feature_width
+        ),
         seed=init_seed(seed, Purpose.ALIGNMENT_INIT),
     )
-    return TrainingModule(model, alignment)
+    return TrainingModule(model, alignment, interpolant=interpolant)
 
 
 def shape_of(record: Mapping[str, Any]) -> SitShape:

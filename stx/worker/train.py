@@ -16,6 +16,7 @@ from stx.data.latents import Latents
 from stx.data.loader import TrainLoader
 from stx.errors import ConfigError, DataError
 from stx.model.sit import SiT
+from stx.times import Distribution
 from stx.worker import milestones
 from stx.worker.attempt import Attempt
 from stx.worker.checkpoint import Checkpoint, Identity, Keeper
@@ -54,7 +55,6 @@ def check_supported(attempt: Attempt) -> None:
         "zero_stage": (layout["zero_stage"], 1),
         "compile": (layout["compile"], False),
         "precision": (science["precision"], "fp32"),
-        "t_distribution": (science["t_distribution"], "uniform"),
     }
     for name, (value, only) in refused.items():
         if value != only:
@@ -122,6 +122,8 @@ def _build(attempt: Attempt, ranks: Ranks) -> tuple[TrainLoader, TrainingModule]
         world_size=ranks.size,
         label_dropout=science["label_dropout"],
         order_window=science["order_window"],
+        distribution=Distribution(science["t_distribution"], science.get("interpolant", "linear")),
+        stratified_t=science.get("stratified_t", False),
         noise_on=attempt.layout["noise_on"],
         device=ranks.device,
         **_window(options, global_batch=science["global_batch"], cache=cache),

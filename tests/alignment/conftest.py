@@ -37,14 +37,14 @@ def make_awake(seed: int = 0) -> SiT:
     return model
 
 
-def make_alignment(method: str, *, seed: int = 7, teacher=None, feature_width=None, **changes):
+def make_alignment(method: str, *, seed: int = 7, teacher=None, feature_width=None, interpolant="linear", **changes):
     options = COMMON | OPTIONS[method] | changes
     if method == "guided_teacher" and feature_width is None and teacher is None:
         teacher = make_awake(99)
 
     def build():
         return load("stx.alignment", method).build(
-            options, shape=SHAPE, **NETWORK, teacher=teacher, feature_width=feature_width
+            options, shape=SHAPE, **NETWORK, interpolant=interpolant, teacher=teacher, feature_width=feature_width
         )
 
     return initialised(build, seed=seed)
@@ -73,7 +73,9 @@ def make_batch(t=(0.05, 0.45, 0.2, 0.6, 0.9, 0.69, 0.3, 0.75), *, seed: int = 0)
 
 def make_hidden(model: SiT, batch: Batch, taps: tuple[int, ...]) -> dict[int, torch.Tensor]:
     """The student's hidden states on a batch."""
-    return model(noisy_at(batch.latents, batch.noise, batch.t), batch.t, batch.dropped_labels, taps=taps).hidden
+    return model(
+        noisy_at(batch.latents, batch.noise, batch.t, interpolant="linear"), batch.t, batch.dropped_labels, taps=taps
+    ).hidden
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from stx.data.latents import Latents, LatentsInfo, publish_latents, scaled
 from stx.data.loader import TrainLoader
 from stx.data.shards import publish_index
 from stx.flow.interpolant import noisy_at
+from stx.times import UNIFORM
 
 COUNT, DRAWS, WINDOW, CACHE_SEED = 32, 3, (0.4, 0.7), 11
 
@@ -40,11 +41,11 @@ def published_latents(folder) -> Latents:
 
 def published_features(folder, latents: Latents, teacher, *, dtype: str) -> FeatureCache:
     samples, draws = np.repeat(np.arange(COUNT), DRAWS), np.tile(np.arange(DRAWS), COUNT)
-    drawn = draw_features(CACHE_SEED, samples, draws, shape=latents.shape, window=WINDOW)
+    drawn = draw_features(CACHE_SEED, samples, draws, shape=latents.shape, window=WINDOW, distribution=UNIFORM)
     mean, std = latents.moments(samples)
     clean = scaled(mean, std, drawn.posterior_noise, scale=latents.info.scale, shift=latents.info.shift)
     clean, noise, t, labels = (torch.from_numpy(a) for a in (clean, drawn.noise, drawn.t, latents.labels[samples]))
-    features = teacher_features(teacher, noisy_at(clean, noise, t), t, labels, block=3)
+    features = teacher_features(teacher, noisy_at(clean, noise, t, interpolant="linear"), t, labels, block=3)
     unconditional, difference = (part.reshape(COUNT, DRAWS, 16, 32) for part in features)
     publish_features(folder, 0, first=0, unconditional=unconditional, difference=difference, dtype=dtype)
     publish_index(folder, SPLIT, num_shards=1)

@@ -85,16 +85,21 @@ def train(method: str, *, teacher: SiT | None) -> tuple[SiT, list[float]]:
     model = initialised(lambda: SiT(SHAPE, **NETWORK), seed=init_seed(SEED, Purpose.TRAIN_INIT))
     build = load("stx.alignment", method).build
     alignment = initialised(
-        lambda: build(METHODS[method], shape=SHAPE, **NETWORK, teacher=teacher),
+        lambda: build(METHODS[method], shape=SHAPE, **NETWORK, interpolant="linear", teacher=teacher),
         seed=init_seed(SEED, Purpose.ALIGNMENT_INIT),
     )
     optimizer = torch.optim.AdamW([*model.parameters(), *alignment.parameters()], lr=1e-2)
     losses = []
     for step in range(STEPS):
         batch = golden_batch(step)
-        noisy = noisy_at(batch.latents, batch.noise, batch.t)
+        noisy = noisy_at(batch.latents, batch.noise, batch.t, interpolant="linear")
         output = model(noisy, batch.t, batch.dropped_labels, taps=alignment.taps)
-        diffusion = diffusion_loss(output.velocity, velocity_target(batch.latents, batch.noise)).sum() / ROWS
+        diffusion = (
+            diffusion_loss(
+                output.velocity, velocity_target(batch.latents, batch.noise, batch.t, interpolant="linear")
+            ).sum()
+            / ROWS
+        )
         loss = sum(alignment(batch, output.hidden).terms.values(), diffusion)
         optimizer.zero_grad()
         loss.backward()

@@ -26,7 +26,7 @@ class Watch:
 def features_of(teacher, batch, *, dtype=torch.float32) -> CachedFeatures:
     """The features of the rows inside the window as a cache of `dtype` gives them back."""
     rows = batch.in_window
-    noisy = noisy_at(batch.latents, batch.noise, batch.t)
+    noisy = noisy_at(batch.latents, batch.noise, batch.t, interpolant="linear")
     features = teacher_features(teacher, noisy[rows], batch.t[rows], batch.labels[rows], block=3)
     return CachedFeatures(*(part.to(dtype).float() for part in features))
 
@@ -73,7 +73,7 @@ def test_teacher_is_not_called_when_its_features_count_for_nothing(case, awake, 
 
 def test_guidance_1_is_the_conditional_and_guidance_0_the_unconditional_feature(awake, batch):
     teacher, rows = awake(99), batch()
-    noisy = noisy_at(rows.latents, rows.noise, rows.t)
+    noisy = noisy_at(rows.latents, rows.noise, rows.t, interpolant="linear")
     features = teacher_features(teacher, noisy, rows.t, rows.labels, block=3)
     conditional = teacher(noisy, rows.t, rows.labels, taps=(3,)).hidden[3]
     unconditional = teacher(noisy, rows.t, torch.full_like(rows.labels, 10), taps=(3,)).hidden[3]
@@ -86,7 +86,7 @@ def test_term_is_the_error_of_the_projected_state_over_the_rows_inside(awake, al
     teacher, rows = awake(99), batch()
     method = alignment("guided_teacher", teacher=teacher, guidance=30.0)
     states = hidden(awake(1), rows, (2,))
-    noisy = noisy_at(rows.latents, rows.noise, rows.t)
+    noisy = noisy_at(rows.latents, rows.noise, rows.t, interpolant="linear")
     conditional = teacher(noisy, rows.t, rows.labels, taps=(3,)).hidden[3]
     unconditional = teacher(noisy, rows.t, torch.full_like(rows.labels, 10), taps=(3,)).hidden[3]
     target = unconditional + 30 * (conditional - unconditional)

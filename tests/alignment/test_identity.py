@@ -14,9 +14,11 @@ def train(model, method, batches) -> list[float]:
     optimizer = torch.optim.AdamW([*model.parameters(), *method.parameters()], lr=1e-2)
     losses = []
     for batch in batches:
-        noisy = noisy_at(batch.latents, batch.noise, batch.t)
+        noisy = noisy_at(batch.latents, batch.noise, batch.t, interpolant="linear")
         output = model(noisy, batch.t, batch.dropped_labels, taps=method.taps)
-        diffusion = diffusion_loss(output.velocity, velocity_target(batch.latents, batch.noise)).sum()
+        diffusion = diffusion_loss(
+            output.velocity, velocity_target(batch.latents, batch.noise, batch.t, interpolant="linear")
+        ).sum()
         loss = sum(method(batch, output.hidden).terms.values(), diffusion / batch.global_batch)
         optimizer.zero_grad()
         loss.backward()

@@ -51,9 +51,11 @@ def train(model, method, *, steps: int = 300) -> list[float]:
     aligned = []
     for step in range(steps):
         batch = class_batch(step)
-        noisy = noisy_at(batch.latents, batch.noise, batch.t)
+        noisy = noisy_at(batch.latents, batch.noise, batch.t, interpolant="linear")
         output = model(noisy, batch.t, batch.dropped_labels, taps=method.taps)
-        diffusion = diffusion_loss(output.velocity, velocity_target(batch.latents, batch.noise)).mean()
+        diffusion = diffusion_loss(
+            output.velocity, velocity_target(batch.latents, batch.noise, batch.t, interpolant="linear")
+        ).mean()
         terms = method(batch, output.hidden).terms
         optimizer.zero_grad()
         sum(terms.values(), diffusion).backward()
@@ -67,7 +69,7 @@ def state_and_label(model, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean hidden state after block 2 of 2,000 noisy latents whose label the model is not told."""
     batch = class_batch(seed, rows=2000)
     t, null = torch.full((2000,), 0.55), torch.full((2000,), 10)
-    hidden = model(noisy_at(batch.latents, batch.noise, t), t, null, taps=(2,)).hidden[2]
+    hidden = model(noisy_at(batch.latents, batch.noise, t, interpolant="linear"), t, null, taps=(2,)).hidden[2]
     return hidden.mean(1).double(), batch.labels
 
 

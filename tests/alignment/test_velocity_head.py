@@ -8,7 +8,7 @@ from stx.flow.interpolant import velocity_target
 def test_term_is_the_error_of_the_velocity_over_the_rows_inside(awake, alignment, batch, hidden):
     model, head, rows = awake(1), alignment("velocity_head"), batch()
     states = hidden(model, rows, (2,))
-    target = velocity_target(rows.latents, rows.noise)
+    target = velocity_target(rows.latents, rows.noise, rows.t, interpolant="linear")
     losses = (head.velocity(states[2]) - target).square().mean((1, 2, 3))
     expected = 0.5 * losses[rows.in_window].mean()
     torch.testing.assert_close(head(rows, states).terms["velocity_head"], expected)

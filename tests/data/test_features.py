@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from stx import records
 from stx.data import device_noise, features
 from stx.data.features import FeaturesInfo, draw_features, draw_noise, draw_times
+from stx.times import UNIFORM
 
 SHAPE = (2, 4, 4)
 pairs = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 7)), min_size=1, max_size=6)
@@ -16,9 +19,9 @@ pairs = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 7)), min_size=1
 @settings(max_examples=40, deadline=None)
 def test_a_draw_depends_on_seed_sample_and_number_only(seed, pairs, window):
     samples, draws = np.array(pairs).T
-    together = draw_features(seed, samples, draws, shape=SHAPE, window=window)
+    together = draw_features(seed, samples, draws, shape=SHAPE, window=window, distribution=UNIFORM)
     for row, (sample, draw) in enumerate(pairs):
-        alone = draw_features(seed, [sample], [draw], shape=SHAPE, window=window)
+        alone = draw_features(seed, [sample], [draw], shape=SHAPE, window=window, distribution=UNIFORM)
         for one, many in zip(alone, together, strict=True):
             assert np.array_equal(one[0], many[row])
     low, high = np.float32(window[0]), np.float32(window[1])
@@ -27,14 +30,14 @@ def test_a_draw_depends_on_seed_sample_and_number_only(seed, pairs, window):
 
 def test_times_fill_the_window():
     samples = np.arange(2000)
-    t = draw_times(5, samples, samples % 4, window=(0.4, 0.7))
+    t = draw_times(5, samples, samples % 4, window=(0.4, 0.7), distribution=UNIFORM)
     assert 0.4 <= t.min() < 0.401
     assert 0.699 < t.max() <= np.float32(0.7)
     assert t.mean() == pytest.approx(0.55, abs=0.01)
 
 
 def test_draws_of_a_sample_differ():
-    drawn = draw_features(5, [3, 3, 4], [0, 1, 0], shape=SHAPE, window=(0, 1))
+    drawn = draw_features(5, [3, 3, 4], [0, 1, 0], shape=SHAPE, window=(0, 1), distribution=UNIFORM)
     assert len({float(t) for t in drawn.t}) == 3
     assert not np.array_equal(drawn.noise[0], drawn.noise[1])
     assert not np.array_equal(drawn.noise[0], drawn.posterior_noise[0])
@@ -90,6 +93,12 @@ def test_half_precision_input_is_our_mistake(tmp_path):
     value = torch.zeros(1, 1, 2, 2, dtype=torch.bfloat16)
     with pytest.raises(AssertionError, match="fp32"):
         features.publish_features(tmp_path, 0, first=0, unconditional=value, difference=value, dtype="bf16")
+
+
+def test_info_of_a_cosine_run_survives_its_record_and_a_linear_one_is_written_as_ever(cache):
+    cosine = replace(cache.info, interpolant="cosine")
+    assert FeaturesInfo.parse(cosine.dump()) == cosine
+    assert "interpolant" not in cache.info.dump()
 
 
 def test_info_survives_its_record(cache, tmp_path):

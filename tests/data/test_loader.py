@@ -16,6 +16,7 @@ from stx.data.noise import Purpose
 from stx.data.order import Order
 from stx.data.shards import shard_path
 from stx.errors import ConfigError, DataError
+from stx.times import UNIFORM, Distribution
 
 WINDOW = (0.4, 0.7)
 TENSORS = ("samples", "latents", "noise", "t", "labels", "dropped_labels", "in_window")
@@ -53,18 +54,19 @@ def assert_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor])
     step=st.integers(0, 10**6),
     seed=st.integers(0, 2**40),
     cached=st.booleans(),
+    stratified=st.booleans(),
 )
 @settings(max_examples=25, deadline=None)
 def test_any_ranks_and_micro_batches_see_the_one_global_batch(
-    latents_folder, cache, world_size, micro_batch, step, seed, cached
+    latents_folder, cache, world_size, micro_batch, step, seed, cached, stratified
 ):
-    first, features = step * 16, cache if cached else None
-    whole = make_loader(latents_folder, seed=seed, micro_batch=16, features=features).step(first)
+    first, options = step * 16, {"seed": seed, "features": cache if cached else None, "stratified_t": stratified}
+    whole = make_loader(latents_folder, micro_batch=16, **options).step(first)
     parts = [
         batch
         for rank in range(world_size)
         for batch in make_loader(
-            latents_folder, seed=seed, micro_batch=micro_batch, rank=rank, world_size=world_size, features=features
+            latents_folder, micro_batch=micro_batch, rank=rank, world_size=world_size, **options
         ).step(first)
     ]
     assert_equal(joined(whole), joined(parts))
@@ -100,7 +102,7 @@ def test_a_cached_row_takes_the_noise_and_t_its_features_were_made_with(latents_
         samples = batch.samples.numpy()[rows]
         # The features say which draw they are of: sample + draw / 8.
         draws = ((batch.features.unconditional[:, 0, 0].numpy() - samples) * 8).astype(int)
-        drawn = draw_features(99, samples, draws, shape=(2, 4, 4), window=WINDOW)
+        drawn = draw_features(99, samples, draws, shape=(2, 4, 4), window=WINDOW, distribution=UNIFORM)
         mean, std = latents_folder.moments(samples)
         assert np.array_equal(batch.t.numpy()[rows], drawn.t)
         assert np.array_equal(batch.noise.numpy()[rows], drawn.noise)
@@ -150,6 +152,27 @@ def test_the_share_of_rows_in_the_window_and_of_dropped_labels(latents_folder):
     (batch,) = make_loader(latents_folder, global_batch=2000, micro_batch=2000).step(0)
     assert batch.window_rows / 2000 == pytest.approx(0.3, abs=0.04)
     assert (batch.dropped_labels == 5).float().mean().item() == pytest.approx(0.3, abs=0.04)
+
+
+def test_stratified_t_makes_the_rows_in_the_window_as_many_in_every_batch(latents_folder):
+    counts = {
+        stratified: [
+            make_loader(latents_folder, global_batch=64, stratified_t=stratified).step(first)[0].window_rows
+            for first in range(0, 640, 64)
+        ]
+        for stratified in (False, True)
+    }
+    assert set(counts[True]) <= {18, 19, 20}, "0.3 x 64 is 19.2"
+    assert np.std(counts[False]) > 2
+
+
+def test_t_follows_the_distribution_and_the_rest_of_a_row_does_not(latents_folder):
+    plain = joined(make_loader(latents_folder).step(16))
+    law = Distribution("lognormal", "cosine")
+    other = joined(make_loader(latents_folder, distribution=law).step(16))
+    assert other["t"].tolist() == pytest.approx([law.quantile(t) for t in plain["t"].tolist()])
+    for name in ("samples", "latents", "noise", "labels", "dropped_labels"):
+        assert other[name].equal(plain[name]), name
 
 
 def test_no_label_is_dropped_at_zero(latents_folder):
@@ -212,6 +235,8 @@ def test_a_damaged_shard_is_raised_in_the_consumer(build_latents, tmp_path):
 def test_a_cache_of_another_window_or_dataset_is_refused(latents_folder, cache, build_latents, tmp_path):
     with pytest.raises(ConfigError, match="window"):
         make_loader(latents_folder, features=cache, window=(0.4, 0.8))
+    with pytest.raises(ConfigError, match="lognormal"):
+        make_loader(latents_folder, features=cache, distribution=Distribution("lognormal", "linear"))
     with pytest.raises(ConfigError, match="21 samples"):
         make_loader(build_latents(tmp_path, sizes=(8, 8)), features=cache)
 

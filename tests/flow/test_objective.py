@@ -15,7 +15,7 @@ def test_loss_is_the_mean_square_of_each_sample():
 
 def test_the_true_velocity_has_no_loss():
     latents, noise = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    target = velocity_target(latents, noise)
+    target = velocity_target(latents, noise, torch.rand(3), interpolant="linear")
     assert diffusion_loss(target, target).tolist() == [0, 0, 0]
 
 

@@ -77,7 +77,9 @@ OTHER = {
         "ema_decay": "0.5",
         "label_dropout": "0.2",
         "qk_norm": "true",
-        "t_distribution": None,
+        "t_distribution": "lognormal",
+        "stratified_t": "true",
+        "interpolant": None,
         "order_window": "3",
         "seed": "3",
         "alignment.method": None,
@@ -91,13 +93,13 @@ OTHER = {
         "alignment.teacher_block": "1",
         "alignment.guidance": "7",
     },
-    "freeze": {"weights": "ema", "seed": "3", "version": None, "model": None, "qk_norm": None},
+    "freeze": {"weights": "ema", "seed": "3", "version": None, "model": None, "qk_norm": None, "interpolant": None},
     "features": {
         "teacher_block": "1",
         "window": "[0.1, 0.2]",
         "draws": "2",
         "dtype": "fp32",
-        "t_distribution": None,
+        "t_distribution": "lognormal",
         "batch": "32",
         "shard": "1024",
         "seed": "3",
@@ -181,3 +183,9 @@ def test_goals_and_where_options_do_not_move_the_key_of_their_stage(expand, assi
     stage = assignment.split(".")[1]
     name = {"samples": "samples:phase1"}.get(stage, stage)
     assert expand()[name].key == expand(sets=[assignment])[name].key
+
+
+def test_another_interpolant_moves_every_key_that_hangs_on_a_network(expand, small):
+    before, after = expand(), expand(small, ("steps: 40", "interpolant: cosine, steps: 40"))
+    moved = {name for name in before.nodes if before[name].key != after[name].key}
+    assert set(before.nodes) - moved == {"images", "vae", "latents", "judge"}

@@ -32,7 +32,11 @@ MU = parse_model("SiT-Mu/2")
         ("milestones: [20]", "milestones: [60]", ":3: defaults.train.milestones = [60]", "beyond the run's 40 steps"),
         ("milestones: [20]", "milestones: [0]", ":3: defaults.train.milestones[0] = 0", "above 0"),
         ("steps: 40", "steps: 0", ":3: defaults.train.steps = 0", "above 0"),
-        ("steps: 40", "t_distribution: lognormal, steps: 40", "t_distribution = lognormal", "not built yet"),
+        ("steps: 40", "t_distribution: lognormal, steps: 40", ":3: defaults.train.t_distribution = lognormal", "was made with t_distribution = uniform"),
+        ("steps: 40", "t_distribution: stratified, steps: 40", "t_distribution = stratified", "uniform, lognormal"),
+        ("seed: 100, alignment", "seed: 100, interpolant: cosine, alignment", ":16: stages.phase2.alignment.teacher = teacher", "learned the cosine interpolant, this run has the linear one"),
+        ("run: phase1}", "checkpoint: sit.st, version: v1, model: SiT-Mu/2, interpolant: cosine}", ":16: stages.phase2.alignment.teacher = teacher", "learned the cosine interpolant"),
+        ("run: phase1}", "run: phase1, interpolant: cosine}", ":11: stages.teacher.interpolant = cosine", "frozen from phase1"),
         ("head_block: 1", "head_block: 3", ":10: stages.phase1.alignment.head_block = 3", "has 2 blocks, so head_block must be in 1..2"),
         ("head_block: 1", "head_block: 0", ":10: stages.phase1.alignment.head_block = 0", "above 0"),
         ("head_block: 1", "head_block: 1, window: [0.7, 0.4]", "stages.phase1.alignment.window = [0.7, 0.4]", "low < high"),
@@ -283,3 +287,21 @@ def test_a_layout_of_the_wrong_size_is_a_plan_error(expand):
     node = expand()["phase1"]
     with pytest.raises(PlanError, match="not divisible"):
         train.layout(node, Cluster.model_validate({"stages": {"train": {"ranks": 3}}}))
+
+
+def test_a_cosine_experiment_has_one_interpolant_everywhere(expand, small):
+    planned = expand(small, ("steps: 40", "interpolant: cosine, steps: 40"))
+    assert planned["phase1"].spec.science["interpolant"] == "cosine"
+    assert "interpolant" not in expand()["phase1"].spec.science
+    for name in ("features", "samples:vanilla:seed=0"):
+        assert planned[name].where["interpolant"] == "cosine"
+        assert expand()[name].where["interpolant"] == "linear"
+        assert planned[name].key != expand()[name].key
+
+
+def test_the_aligned_share_follows_the_distribution_of_t(expand, small):
+    node = expand(small, ("steps: 40", "t_distribution: lognormal, steps: 40"), ("features: features, ", ""))["phase1"]
+    plain = sizes.train_flops(MU, LATENT)
+    uniform = expand()["phase1"].cost.flops_per_image - plain
+    # sigma = t / (1 - t) is 2/3 and 7/3 at the edges of [0.4, 0.7]: between normals of -0.405 and 0.847
+    assert (node.cost.flops_per_image - plain) / uniform == pytest.approx(0.45902 / 0.3, rel=1e-4)

@@ -8,6 +8,7 @@ from stx import records
 from stx.data.features import FeatureCache, draw_features
 from stx.data.latents import Latents, scaled
 from stx.flow.interpolant import noisy_at
+from stx.times import UNIFORM
 from stx.worker import features, freeze
 from stx.worker.attempt import Yielded
 
@@ -39,7 +40,7 @@ def inputs(workshop, pipeline, as_source, sit_shape):
 @pytest.fixture
 def new_features(workshop, inputs, sit_shape):
     return lambda **science: workshop.attempt(
-        "features", science=SCIENCE | science, inputs=inputs, where={"shape": sit_shape}
+        "features", science=SCIENCE | science, inputs=inputs, where={"shape": sit_shape, "interpolant": "linear"}
     )
 
 
@@ -49,11 +50,11 @@ def test_a_row_of_the_cache_is_what_the_teacher_says_of_that_draw(new_features, 
     samples, draws = np.array([0, 5, 63, 17, 17]), np.array([2, 0, 1, 0, 2])
     cached = FeatureCache(attempt.stage.payload).gather(samples, draws)
     latents = Latents(inputs["latents"].path / "payload")
-    drawn = draw_features(0, samples, draws, shape=(4, 8, 8), window=tuple(WINDOW))
+    drawn = draw_features(0, samples, draws, shape=(4, 8, 8), window=tuple(WINDOW), distribution=UNIFORM)
     mean, std = latents.moments(samples)
     clean = scaled(mean, std, drawn.posterior_noise, scale=latents.info.scale, shift=latents.info.shift)
     t = torch.as_tensor(drawn.t)
-    noisy = noisy_at(torch.as_tensor(clean), torch.as_tensor(drawn.noise), t)
+    noisy = noisy_at(torch.as_tensor(clean), torch.as_tensor(drawn.noise), t, interpolant="linear")
     teacher, labels = sit_of_seed(1), torch.as_tensor(latents.labels[samples])
     with torch.no_grad():
         conditional = teacher(noisy, t, labels, taps=(2,), stop_block=2).hidden[2]

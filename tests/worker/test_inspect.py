@@ -29,7 +29,7 @@ def new_inspect(workshop, pipeline, as_source, sit_shape):
     def make(*, wants=(320,), teacher=None, **science):
         inputs = {"run": as_source(pipeline.run, whole=True), "latents": pipeline.latents}
         inputs |= {"autoencoder": pipeline.autoencoder, "images": pipeline.images}
-        where = {"shape": sit_shape}
+        where = {"shape": sit_shape, "interpolant": "linear"}
         if teacher:
             inputs["teacher"] = teacher
             where |= {"teacher_shape": sit_shape, "guided": {"block": 1, "guidance": 5.0}}
@@ -78,7 +78,9 @@ def test_the_picture_of_a_block_is_that_of_its_hidden_states(pipeline, new_inspe
     seen = subject.subject_of(attempt).held_out.first(6)
     t = torch.full((6,), 0.7)
     with torch.no_grad():
-        output = sit_of_seed(1)(noisy_at(seen.latents, seen.noise, t), t, seen.labels, taps=(1, 2))
+        output = sit_of_seed(1)(
+            noisy_at(seen.latents, seen.noise, t, interpolant="linear"), t, seen.labels, taps=(1, 2)
+        )
     ours = arrays_of(attempt)["pca.npy"][:, 1]
     for place, block in enumerate((1, 2)):
         expected = components.picture(output.hidden[block].numpy()).astype(int)

@@ -25,7 +25,11 @@ def new_sample(workshop, pipeline, as_source, sit_shape):
             "autoencoder": pipeline.autoencoder,
         }
         return workshop.attempt(
-            "sample", science=SCIENCE | science, inputs=inputs, wants=wants, where={"shape": sit_shape}
+            "sample",
+            science=SCIENCE | science,
+            inputs=inputs,
+            wants=wants,
+            where={"shape": sit_shape, "interpolant": "linear"},
         )
 
     return make

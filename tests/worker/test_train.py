@@ -110,7 +110,7 @@ class Runs:
             "features",
             science=science | {"t_distribution": "uniform", "seed": 5},
             inputs={"teacher": teacher, "latents": self.latents},
-            where=TEACHER,
+            where=TEACHER | {"interpolant": "linear"},
         )
         features.run(made)
         return self.as_source(made)
@@ -340,7 +340,7 @@ def test_a_save_that_does_not_fit_the_time_left_is_not_begun(runs, stop, monkeyp
     assert [path.name for path in checkpoints.found(attempt.stage.checkpoints)] == ["80-001"]
 
 
-@pytest.mark.parametrize(("field", "value"), [("precision", "bf16_autocast"), ("t_distribution", "lognormal")])
+@pytest.mark.parametrize(("field", "value"), [("precision", "bf16_autocast")])
 def test_what_is_not_built_yet_is_refused_by_name(runs, field, value):
     with pytest.raises(ConfigError, match=field):
         train.run(runs.attempt(**{field: value}))

@@ -52,7 +52,7 @@ class AllRows(nn.Module):
 
     def forward(self, batch: Batch, hidden: Mapping[int, Tensor]) -> AlignmentOutput:
         """hidden {student_block: (B, T, D)}."""
-        noisy, (teacher,) = noisy_at(batch.latents, batch.noise, batch.t), self.method.held
+        noisy, (teacher,) = noisy_at(batch.latents, batch.noise, batch.t, interpolant="linear"), self.method.held
         features = teacher_features(teacher, noisy, batch.t, batch.labels, block=self.method.teacher_block)
         target = guided_target(features, guidance=self.method.guidance)
         losses = diffusion_loss(self.method.projector(hidden[self.taps[0]]), target)
@@ -98,14 +98,21 @@ def make_step(batch: Batch, *, all_rows: bool) -> Callable[[], float]:
     """A training step on `batch` as a function that returns its loss; equal initial weights for both ways."""
     shape = parse_model("SiT-S/2")
     student, teacher = (awake(initialised(lambda: SiT(shape, **NETWORK), seed=seed)) for seed in (0, 1))
-    method = initialised(lambda: guided_teacher.build(OPTIONS, shape=shape, **NETWORK, teacher=teacher), seed=2)
+    method = initialised(
+        lambda: guided_teacher.build(OPTIONS, shape=shape, **NETWORK, interpolant="linear", teacher=teacher), seed=2
+    )
     alignment = AllRows(method) if all_rows else method
     optimizer = torch.optim.AdamW([*student.parameters(), *method.parameters()], lr=1e-4)
 
     def step() -> float:
-        noisy = noisy_at(batch.latents, batch.noise, batch.t)
+        noisy = noisy_at(batch.latents, batch.noise, batch.t, interpolant="linear")
         output = student(noisy, batch.t, batch.dropped_labels, taps=alignment.taps)
-        diffusion = diffusion_loss(output.velocity, velocity_target(batch.latents, batch.noise)).sum() / ROWS
+        diffusion = (
+            diffusion_loss(
+                output.velocity, velocity_target(batch.latents, batch.noise, batch.t, interpolant="linear")
+            ).sum()
+            / ROWS
+        )
         loss = diffusion + alignment(batch, output.hidden).terms["guided_teacher"]
         optimizer.zero_grad()
         loss.backward()

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from stx import named
 from stx.config.schema import Options, Positive, Problem, Window, choice, refusals, science
 from stx.sizes import LatentShape, SitShape
+from stx.times import Distribution
 
 PACKAGE = "stx.config.alignment"
 
@@ -42,6 +43,7 @@ class Student:
 
     shape: SitShape
     latent: LatentShape
+    distribution: Distribution
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,11 @@ class AlignmentCost:
     teacher_flops_per_image: float = 0.0
 
 
-def aligned_share(options: WindowedOptions) -> float:
-    """The share of rows that the method acts on until its stop step: t is uniform, so the window's length."""
+def aligned_share(options: WindowedOptions, student: Student) -> float:
+    """The share of rows that the method acts on until its stop step."""
     if options.weight == 0:
         return 0.0
-    return 1.0 if options.window_reduction == "released" else options.window[1] - options.window[0]
+    return 1.0 if options.window_reduction == "released" else student.distribution.share(options.window)
 
 
 def check_block(name: str, block: int, shape: SitShape, *, owner: str) -> list[Problem]:

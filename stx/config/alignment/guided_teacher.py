@@ -42,7 +42,7 @@ def check(options: Options, *, student: Student, teacher: SitShape | None) -> li
 def cost(options: Options, *, student: Student, teacher: SitShape | None, cached: bool) -> AlignmentCost:
     """The projector forward and backward, and both passes of the teacher unless they are cached."""
     assert teacher is not None, "guided_teacher declares its teacher as an input"
-    shape, share = student.shape, aligned_share(options)
+    shape, share = student.shape, aligned_share(options, student)
     tokens = sizes.num_tokens(shape, student.latent)
     projector = sizes.projector_flops(shape.width, options.projector_width, teacher.width, tokens=tokens)
     online = share * sizes.teacher_flops(teacher, student.latent, block=options.teacher_block)

@@ -24,4 +24,4 @@ def cost(options: Options, *, student: Student, teacher: SitShape | None, cached
     forward = sizes.projector_flops(shape.width, hidden, shape.width, tokens=tokens)
     forward += 2.0 * tokens * shape.width * patch_width
     parameters = sizes.projector_parameters(shape.width, hidden, shape.width) + (shape.width + 1) * patch_width
-    return AlignmentCost(flops_per_image=3.0 * forward * aligned_share(options), parameters=parameters)
+    return AlignmentCost(flops_per_image=3.0 * forward * aligned_share(options, student), parameters=parameters)
