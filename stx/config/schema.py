@@ -253,15 +253,15 @@ def where_of(options: Options) -> dict[str, Any]:
 def _collect(options: Options, role: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for mark in marks(type(options)):
-        if mark.role == role:
-            value = getattr(options, mark.name)
-            if (mark.neutral is _UNSET or value != mark.neutral) and not (role == "where" and value is None):
-                found[mark.name] = plain(value)
-        elif mark.role in ("group", "input"):
-            value = getattr(options, mark.name)
+        value = getattr(options, mark.name)
+        if mark.role in ("group", "input") or isinstance(value, Options):
             inner = _collect_below(value, role)
             if inner:  # a group whose fields are all neutral is as if it were not there
                 found[mark.name] = inner
+        elif mark.role != role or value == mark.neutral or (role == "where" and value is None):
+            continue
+        else:
+            found[mark.name] = plain(value)
     return found
 
 

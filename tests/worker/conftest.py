@@ -272,7 +272,7 @@ def trained_sit(seed: int) -> SiT:
 @pytest.fixture(scope="session")
 def mnist() -> Any:
     """All 5,000 real digits (reading them takes seconds)."""
-    return images.source_images("mnist5k", resolution=32)
+    return images.mnist5k(resolution=32)
 
 
 @pytest.fixture(scope="session")
