@@ -52,7 +52,7 @@ def test_every_kind_has_a_seed_that_is_science():
 
 # one other valid value for every science option, by kind and path; None where there is but one
 OTHER = {
-    "images": {"source": None, "resolution": "40", "held_out": "490", "limit": "1000", "channels": None, "seed": "3"},
+    "images": {"source": None, "resolution": "40", "held_out": "490", "limit": "4000", "channels": None, "seed": "3"},
     "autoencoder": {
         "steps": "3",
         "batch": "3",
