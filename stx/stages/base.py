@@ -21,6 +21,7 @@ from typing import Any
 
 from jobs.spec import JobSpec, Resources
 from stx import named
+from stx.config import schema
 from stx.config.cluster import Cluster, Layout, StageResources
 from stx.config.schema import Problem, StageOptions
 from stx.errors import PlanError
@@ -44,6 +45,19 @@ class Bound:
 
 
 Inputs = Mapping[str, Bound]
+
+
+def differing(one: Bound, other: Bound) -> tuple[str, ...]:
+    """What makes two stages of one kind different: the inputs that differ, else the options of their keys that do."""
+    inputs = sorted(
+        name for name in {*one.inputs, *other.inputs} if _key(one.inputs.get(name)) != _key(other.inputs.get(name))
+    )
+    mine, theirs = schema.science_of(one.options), schema.science_of(other.options)
+    return tuple(inputs or sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name)))
+
+
+def _key(bound: Bound | None) -> str | None:
+    return None if bound is None else bound.key
 
 
 def no_derived(inputs: Inputs) -> Inputs:

