@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator
 
-from stx import sizes
+from stx import sizes, times
 from stx.config.schema import (
     Many,
     Positive,
@@ -27,7 +27,7 @@ from stx.stages.base import Bound, Inputs
 
 RECIPE = 1
 job = base.job
-layout = base.layout
+layout = base.row_layout
 
 
 def milestones_asked(value: Any) -> str | tuple[int, ...]:
@@ -41,10 +41,11 @@ def milestones_asked(value: Any) -> str | tuple[int, ...]:
 
 
 class Sampler(Group):
-    """Guidance 1 is none; another one acts where t is inside `interval`."""
+    """Guidance 1 is none; another one acts where t is inside `interval`. `last_step` is the sde's, from that t to 0."""
 
-    solver: Annotated[str, choice("euler", later=("heun", "sde"))] = science("euler")
+    solver: Annotated[str, choice(*times.SOLVERS)] = science("euler")
     steps: Positive = science(25)
+    last_step: float = science(times.LAST_STEP, neutral=times.LAST_STEP, gt=0, lt=1)
     guidance: float = science(1.0, ge=0)
     interval: Window = science((0.0, 1.0))
 
@@ -55,7 +56,7 @@ class Options(StageOptions):
     runs: Many[str] = fan_out("train", singular="run")
     at: Annotated[str | tuple[int, ...], PlainValidator(milestones_asked)] = goal("all")
     num_samples: Annotated[int, Field(gt=0)] = science()
-    labels: Annotated[str, choice("balanced", later=("random",))] = science("balanced")
+    labels: Annotated[str, choice("balanced", "random")] = science("balanced")
     batch: Positive = science(100)
     weights: Annotated[str, choice("ema", "raw")] = science("ema")
     sampler: Sampler = group(Sampler)
@@ -68,8 +69,25 @@ def derived(inputs: Inputs) -> Inputs:
 
 
 def check(options: Options, inputs: Inputs) -> list[Problem]:
-    """The milestones are the run's."""
-    return check_milestones(options.at, inputs["run"])
+    """The milestones are the run's, and the sampler's options belong to its solver."""
+    return check_milestones(options.at, inputs["run"]) + check_sampler(options.sampler)
+
+
+def check_sampler(sampler: Sampler) -> list[Problem]:
+    """Only the sde has a last step of its own, and so two steps at least."""
+    if sampler.solver == "sde" and sampler.steps < 2:
+        return [Problem(("sampler", "steps"), "the sde needs at least 2: one to last_step and one from there to 0")]
+    if sampler.solver != "sde" and "last_step" in sampler.model_fields_set:
+        what = f"{sampler.solver} goes to 0 in equal steps; last_step belongs to the solver sde"
+        return [Problem(("sampler", "last_step"), what, "remove it, or choose solver: sde")]
+    return []
+
+
+def passes(sampler: Sampler) -> int:
+    """Rows that the network sees for one sample: one a call, two where guidance acts."""
+    low, high = sampler.interval
+    calls = times.call_times(sampler.solver, steps=sampler.steps, last_step=sampler.last_step)
+    return len(calls) + (sum(low <= t <= high for t in calls) if sampler.guidance != 1 else 0)
 
 
 def check_milestones(at: str | tuple[int, ...], run: Bound) -> list[Problem]:
@@ -99,11 +117,9 @@ def facts(options: Options, inputs: Inputs) -> dict[str, Any]:
 
 
 def cost(options: Options, inputs: Inputs, wants: tuple[int, ...]) -> Cost:
-    """A pass for each solver step (two where guidance acts), and the decoder."""
+    """The network's passes, and the decoder."""
     latent, model, decoder = latents.latent_shape(inputs["latents"]), inputs["run"].options.model, inputs["autoencoder"]
-    low, high = options.sampler.interval
-    passes = options.sampler.steps * (1.0 if options.sampler.guidance == 1 else 1.0 + high - low)
-    one = passes * sizes.forward_flops(model, latent) + autoencoder.decode_flops(decoder)
+    one = passes(options.sampler) * sizes.forward_flops(model, latent) + autoencoder.decode_flops(decoder)
     picture = decoder.inputs["images"]
     pixels = images.source_of(picture).channels * picture.options.resolution**2
     rows = options.num_samples * len(wants)

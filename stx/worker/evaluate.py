@@ -18,6 +18,7 @@ from stx.evaluation import extractor
 from stx.evaluation.base import Extracted
 from stx.paths import LABELS, SCORES, PartDir, Store
 from stx.spec import Artifact, StageSpec
+from stx.times import LAST_STEP
 from stx.worker import publish
 from stx.worker.attempt import Attempt
 from stx.worker.classifier import Judge, load
@@ -101,4 +102,6 @@ def _sampling_protocol(attempt: Attempt, *, sampling: StageSpec) -> dict[str, An
         store = Store(attempt.stage.path.parent.parent)
         trained = records.read(store.stage("train", sampling.inputs["run"].key).record)
         found["ema_decay"] = trained["science"]["ema_decay"]
+    if science["sampler"]["solver"] == "sde":
+        found["last_step"] = LAST_STEP  # unless the sampler says another
     return found | dict(science["sampler"])

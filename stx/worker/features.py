@@ -4,9 +4,10 @@ students need not ask it again.
 Draw k of sample i has posterior noise, t (inside the window only) and noise from Philox(seed, i, k): the train stage
 makes the same ones and looks its rows up. Stored are f_u and the difference f_c - f_u, taken in fp32 before rounding,
 so one cache serves every guidance. The teacher sees the true label. Chunks of `batch` rows run over samples x draws; a
-shard holds `shard` samples, hence whole chunks, and is not made again once published.
+shard holds `shard` samples, hence whole chunks, and is not made again once published. Ranks share the shards.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from stx.worker import publish, sit_weights
 from stx.worker.attempt import Attempt
 from stx.worker.device import device
 from stx.worker.progress import Progress, conclude
+from stx.worker.units import Unit, cut, share
 
 
 class Chunk(NamedTuple):
@@ -46,15 +48,20 @@ def run(attempt: Attempt) -> None:
     progress = Progress(attempt, total=count * draws)
     payload = attempt.stage.payload
     payload.mkdir(exist_ok=True)
-    spans = list(rows.spans(count, batch=science["shard"]))
-    for number, (first, last) in enumerate(spans):
-        if shards.shard_path(payload, SPLIT, number).exists():
-            progress.skip((last - first) * draws)
-        else:
-            _make_shard(progress, number=number, first=first, last=last, teacher=teacher, latents=latents)
-    shards.publish_index(payload, SPLIT, num_shards=len(spans))
-    info = data.FeaturesInfo(
-        draws=draws,
+    size, path = science["shard"] * draws, functools.partial(shards.shard_path, payload, SPLIT)
+    units = cut(count * draws, size=size, path=path)
+    for unit in share(progress, units):
+        _make_shard(progress, unit, teacher=teacher, latents=latents)
+    if attempt.rank == 0:
+        shards.publish_index(payload, SPLIT, num_shards=len(units))
+        publish.publish_json(payload / data.RECORD, _info(attempt, count=count).dump())
+        conclude(progress, splits=[SPLIT])
+
+
+def _info(attempt: Attempt, *, count: int) -> data.FeaturesInfo:
+    science, shape = attempt.science, attempt.where["shape"]
+    return data.FeaturesInfo(
+        draws=science["draws"],
         window=tuple(science["window"]),
         t_distribution=science["t_distribution"],
         cache_seed=science["seed"],
@@ -65,26 +72,25 @@ def run(attempt: Attempt) -> None:
         count=count,
         interpolant=attempt.where["interpolant"],
     )
-    publish.publish_json(payload / data.RECORD, info.dump())
-    conclude(progress, splits=[SPLIT])
 
 
-def _make_shard(progress: Progress, *, number: int, first: int, last: int, teacher: SiT, latents: Latents) -> None:
+def _make_shard(progress: Progress, unit: Unit, *, teacher: SiT, latents: Latents) -> None:
+    """The rows of a unit are draws of samples: those of one sample follow each other."""
     science, interpolant = progress.attempt.science, progress.attempt.where["interpolant"]
     draws = science["draws"]
-    samples, draw = np.repeat(np.arange(first, last), draws), np.tile(np.arange(draws), last - first)
+    samples, draw = np.divmod(np.arange(unit.first, unit.last), draws)
     unconditional, difference = [], []
     for begin, end in rows.spans(len(samples), batch=science["batch"]):
+        progress.within(begin)
         chunk = _chunk(latents, samples[begin:end], draw[begin:end], science=science, interpolant=interpolant)
         found = teacher_features(teacher, *chunk, block=science["teacher_block"])
         unconditional.append(found.unconditional[: end - begin].cpu())
         difference.append(found.difference[: end - begin].cpu())
-        progress.advance(end - begin)
-    per_sample = (last - first, draws, -1, teacher.shape.width)
+    per_sample = (len(samples) // draws, draws, -1, teacher.shape.width)
     data.publish_features(
         progress.attempt.stage.payload,
-        number,
-        first=first,
+        unit.number,
+        first=unit.first // draws,
         unconditional=torch.cat(unconditional).reshape(per_sample),
         difference=torch.cat(difference).reshape(per_sample),
         dtype=science["dtype"],

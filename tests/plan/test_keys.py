@@ -106,10 +106,11 @@ OTHER = {
     },
     "sample": {
         "num_samples": "30",
-        "labels": None,
+        "labels": "random",
         "batch": "10",
         "weights": "raw",
-        "sampler.solver": None,
+        "sampler.solver": "heun",
+        "sampler.last_step": None,
         "sampler.steps": "5",
         "sampler.guidance": "2",
         "sampler.interval": "[0, 0.5]",
@@ -189,3 +190,10 @@ def test_another_interpolant_moves_every_key_that_hangs_on_a_network(expand, sma
     before, after = expand(), expand(small, ("steps: 40", "interpolant: cosine, steps: 40"))
     moved = {name for name in before.nodes if before[name].key != after[name].key}
     assert set(before.nodes) - moved == {"images", "vae", "latents", "judge"}
+
+
+def test_the_last_step_of_the_sde_moves_the_key_and_its_usual_one_does_not(expand):
+    def key(sampler: str) -> str:
+        return expand(sets=[f"stages.samples.sampler={sampler}"])["samples:phase1"].key
+
+    assert key("{solver: sde}") == key("{solver: sde, last_step: 0.04}") != key("{solver: sde, last_step: 0.02}")

@@ -60,8 +60,11 @@ MU = parse_model("SiT-Mu/2")
         ("{kind: freeze, run: phase1}", "{kind: freeze, checkpoint: a.pt}", ":11: stages.teacher", "a checkpoint file needs version"),
         ("num_samples: 20", "num_samples: 20, at: [30]", ":18: stages.samples.at = [30]", "step 30 is no milestone of vanilla"),
         ("num_samples: 20", "num_samples: 20, at: some", ":18: stages.samples.at = some", "all, last, or a list"),
-        ("num_samples: 20", "num_samples: 20, sampler: {solver: heun}", ":18: stages.samples.sampler.solver = heun", "valid: euler"),
-        ("num_samples: 20", "num_samples: 20, labels: random", ":18: stages.samples.labels = random", "valid: balanced"),
+        ("num_samples: 20", "num_samples: 20, sampler: {solver: dpm}", ":18: stages.samples.sampler.solver = dpm", "euler, heun, sde"),
+        ("num_samples: 20", "num_samples: 20, sampler: {solver: heun, last_step: 0.04}", ":18: stages.samples.sampler.last_step = 0.04", "heun goes to 0 in equal steps"),
+        ("num_samples: 20", "num_samples: 20, sampler: {solver: sde, steps: 1}", ":18: stages.samples.sampler.steps = 1", "at least 2"),
+        ("num_samples: 20", "num_samples: 20, sampler: {solver: sde, last_step: 1}", ":18: stages.samples.sampler.last_step = 1", "below 1"),
+        ("num_samples: 20", "num_samples: 20, labels: shuffled", ":18: stages.samples.labels = shuffled", "balanced, random"),
         ("num_samples: 20", "batch: 3", ":18: stages.samples.num_samples", "is required"),
         ("[frechet_distance]", "[frechet_distance, frechet_distance]", ":19: stages.scores.metrics", "named twice"),
         ("[frechet_distance]", "[]", ":19: stages.scores.metrics", "at least 1"),
@@ -281,6 +284,20 @@ def test_guidance_in_an_interval_doubles_the_passes_inside_it(expand, small):
     forward = sizes.forward_flops(MU, LATENT)
     guided = expand(small, ("num_samples: 20", "num_samples: 20, sampler: {guidance: 2, interval: [0, 0.4]}"))
     assert guided["samples:phase1"].cost.flops_per_image == pytest.approx(plain + 25 * 0.4 * forward)
+
+
+def test_a_sampler_is_billed_by_the_rows_its_network_sees(expand, small):
+    forward, one = sizes.forward_flops(MU, LATENT), expand()["samples:phase1"].cost.flops_per_image
+    for sampler, passes in (("solver: heun, steps: 25", 49), ("solver: sde, steps: 250", 250)):
+        node = expand(small, ("num_samples: 20", f"num_samples: 20, sampler: {{{sampler}}}"))["samples:phase1"]
+        assert node.cost.flops_per_image == pytest.approx(one + (passes - 25) * forward)
+
+
+def test_sampling_and_caching_may_have_several_ranks(expand):
+    cluster = Cluster.model_validate({"stages": {"sample": {"ranks": 3}, "features": {"ranks": 2}}})
+    planned = expand(cluster=cluster)
+    for name, ranks in (("samples:phase1", 3), ("features", 2)):
+        assert base.kind_named(planned[name].spec.kind).layout(planned[name], cluster)["ranks"] == ranks
 
 
 def test_a_layout_of_the_wrong_size_is_a_plan_error(expand):

@@ -27,7 +27,9 @@ def sampled(workshop, pipeline, as_source, sit_shape):
             "autoencoder": pipeline.autoencoder,
         }
         science = {"num_samples": 20, "labels": "balanced", "batch": 8, "sampler": SAMPLER, "weights": "ema"}
-        attempt = workshop.attempt("sample", science=science, inputs=inputs, wants=counts, where={"shape": sit_shape})
+        attempt = workshop.attempt(
+            "sample", science=science, inputs=inputs, wants=counts, where={"shape": sit_shape, "interpolant": "linear"}
+        )
         sample.run(attempt)
         return attempt
 
