@@ -157,14 +157,21 @@ def logs(
 
 
 @app.command()
-def show(stage: Stage, store: Store = None, as_json: Json = False) -> None:
-    """Show all about one stage: options, inputs, attempts, results.
+def show(
+    stage: Stage,
+    against: Annotated[
+        str | None, typer.Option("--against", help="Another stage: what differs, in options and inputs, and why.")
+    ] = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Show all about one stage: options, inputs, attempts, results; or how it differs from another one.
 
     Example: stx show phase1
     """
     from stx.verbs import show as verb
 
-    verb.run(stage, store=store, as_json=as_json)
+    verb.run(stage, against=against, store=store, as_json=as_json)
 
 
 @app.command()

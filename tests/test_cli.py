@@ -175,6 +175,27 @@ def test_status_shows_and_show_logs_take_names_prefixes_and_globs(finished: Shel
     assert "payload digest" in finished("show", "second:seed=0").stdout
 
 
+def test_show_tells_options_attempts_and_digests(finished: Shell) -> None:
+    told = finished("show", "second:seed=1").stdout
+    assert re.search(r"^ +seed +1$", told, re.MULTILINE)
+    assert re.search(r"^  d version +1$", told, re.MULTILINE)
+    assert re.search(r"^  inputs.first: first \(command [0-9a-f]{8}\)$", told, re.MULTILINE)
+    assert re.search(r"^1 +COMPLETED +- .*[0-9a-f]{8}$", told, re.MULTILINE)
+    answer = finished.json("show", "second:seed=1")
+    assert {"path": "version", "value": "1", "default": True} in answer["options"]
+    assert answer["attempts"][0]["result"] == "COMPLETED"
+    assert list(answer["results"][0]["files"]) == ["y"]
+
+
+def test_show_against_another_stage_tells_what_differs(finished: Shell) -> None:
+    told = finished("show", "second:seed=0", "--against", "second:seed=1").stdout
+    assert "seed  0 -> 1" in told
+    assert "the same: inputs.first" in told
+    answer = finished.json("show", "second:seed=0", "--against", "second:seed=1")
+    assert not answer["same"]
+    assert answer["difference"]["options"] == [{"path": "seed", "here": 0, "there": 1}]
+
+
 def test_unknown_name_says_what_is_known(finished: Shell) -> None:
     done = finished("show", "secnd", code=2)
     assert 'did you mean "second"?' in done.stderr

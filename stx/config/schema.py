@@ -49,6 +49,11 @@ class Mark:
     neutral: Any = _UNSET
     singular: str = ""
 
+    @property
+    def has_neutral(self) -> bool:
+        """Whether a value of the field stays out of the key."""
+        return self.neutral is not _UNSET
+
 
 @dataclass(frozen=True)
 class Problem:

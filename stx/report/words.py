@@ -52,6 +52,8 @@ def number(value: float) -> str:
 
 def plain(value: Any) -> str:
     """An option's value, short: 5.0 is 5, a mapping is a=1 b=2."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     if isinstance(value, dict):

@@ -110,12 +110,16 @@ def match(graph: Graph, pattern: str) -> tuple[Node, ...]:
     )
 
 
-def choose_one(store: Store, pattern: str) -> tuple[Chosen, Node]:
-    """Exactly one stage, for verbs that show one; experiments that share a key count once."""
-    chosen = choose(store, pattern)
+def choose_one(store: Store, pattern: str, *, near: str | None = None) -> tuple[Chosen, Node]:
+    """Exactly one stage, for verbs that show one; experiments that share a key count once. A name that several
+    experiments have is that of the experiment `near`, if it is one of them.
+    """
+    found = choose(store, pattern)
+    chosen = [one for one in found if one.experiment == near] or found
     keys = {node.key for one in chosen for node in one.nodes}
     if len(keys) > 1:
-        names = list(dict.fromkeys(node.name for one in chosen for node in one.nodes))
+        several = len(chosen) > 1
+        names = [f"{one.experiment}/{node.name}" if several else node.name for one in chosen for node in one.nodes]
         raise ConfigError(f'"{pattern}" names {len(keys)} stages', hint=f"give one of: {_listed(names)}")
     return chosen[0], chosen[0].nodes[0]
 

@@ -1,52 +1,135 @@
-"""`stx show`: everything about one stage."""
+"""`stx show`: everything about one stage, and how it differs from another one."""
 
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from stx import records
-from stx.coordinator.status import Observer
-from stx.paths import StageDir
+from stx.config.defaults import Told, told
+from stx.coordinator.status import Line, Observer
+from stx.paths import StageDir, Store
 from stx.report import history
 from stx.report.words import duration, one_line, plain
-from stx.spec import Node
-from stx.verbs import console
+from stx.spec import Input, Node
+from stx.stages.base import kind_named
+from stx.verbs import compare, console
 from stx.verbs.select import Chosen, choose_one, existing_store
 
+ATTEMPTS = ("attempt", "result", "cause", "time", "ranks", "redone", "host", "code", "message")
 
-def run(pattern: str, *, store: str | None, as_json: bool) -> None:
-    """The verb `show`: everything about one stage."""
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt: what became of it, and who claimed it for which experiment, on which host, with which sources."""
+
+    facts: history.AttemptFacts
+    experiment: str
+    host: str
+    code: str
+
+
+def run(pattern: str, *, against: str | None, store: str | None, as_json: bool) -> None:
+    """The verb `show`."""
     place = existing_store(store)
     chosen, node = choose_one(place, pattern)
+    if against is not None:
+        _against(chosen, node, choose_one(place, against, near=chosen.experiment), as_json=as_json)
+        return
     stage = place.stage(node.spec.kind, node.key)
     observer = Observer(place, experiment=place.experiment(chosen.experiment), graph=chosen.graph)
     line = observer.look(keys=[node.key]).lines[0]
-    attempts = history.attempts(stage)
+    attempts = _attempts(stage)
     if as_json:
         record = {"experiment": chosen.experiment, "path": str(stage.path), "node": node.dump(), "status": line.dump()}
-        tries = [{"number": a.number, "result": a.result, "cause": a.cause, "message": a.message} for a in attempts]
-        console.out_json(record | {"attempts": tries, "results": _results(stage, node)})
+        options = [asdict(one) for one in _options(node, role="science")]
+        tries = [
+            asdict(one.facts) | {"experiment": one.experiment, "host": one.host, "code": one.code} for one in attempts
+        ]
+        console.out_json(record | {"options": options, "attempts": tries, "results": _results(stage, node)})
         return
-    console.out(f"{node.name}  ({node.spec.kind}, key {node.key})\nin {stage.path}\n{line.state}  {line.why}".rstrip())
-    console.out(
-        "\noptions in the key:\n" + "\n".join(f"  {name}: {plain(value)}" for name, value in node.spec.science.items())
-    )
-    sources = [f"  {name}: {_source(chosen, value.key)}" for name, value in node.spec.inputs.items()]
-    if sources:
-        console.out("\ninputs:\n" + "\n".join(sources))
-    rows = [
-        (str(a.number), a.result, a.cause, duration(a.seconds), str(a.ranks), one_line(a.message)) for a in attempts
-    ]
-    if rows:
-        console.out("\n" + console.table(("attempt", "result", "cause", "time", "ranks", "message"), rows))
-    results = [(str(r["images"] or "-"), str(r["digest"])[:16], str(r["path"])) for r in _results(stage, node)]
-    if results:
-        console.out("\n" + console.table(("images seen", "payload digest", "path"), results))
+    console.out("\n\n".join(_parts(place, chosen, node, line, attempts)))
     sys.stdout.flush()
-    console.next_commands(f"stx logs {node.name}")
+    failed = [f"stx logs {node.name} --failed"] if line.state == "FAILED" else [f"stx logs {node.name}"]
+    console.next_commands(*(failed if attempts else []), f"stx show {node.name} --against OTHER")
 
 
-def _source(chosen: Chosen, key: str) -> str:
-    return next((f"{node.name} ({key[:8]})" for node in chosen.graph.nodes if node.key == key), key[:8])
+def _against(chosen: Chosen, node: Node, other: tuple[Chosen, Node], *, as_json: bool) -> None:
+    found = compare.compare(node, other[1], graphs=(chosen.graph, other[0].graph))
+    if as_json:
+        experiments = {"here": chosen.experiment, "there": other[0].experiment}
+        console.out_json({"experiments": experiments, "same": found.same, "difference": found.dump()})
+    else:
+        console.out("\n".join(compare.words(found)))
+
+
+def _parts(place: Store, chosen: Chosen, node: Node, line: Line, attempts: Sequence[Attempt]) -> list[str]:
+    """The sections that have something in them."""
+    stage = place.stage(node.spec.kind, node.key)
+    parts = [f"{node.name}  ({node.spec.kind}, key {node.key})\nin {stage.path}\n{line.state}  {line.why}".rstrip()]
+    for title, role in (("options in the key", "science"), ("options out of the key", "where")):
+        options = _options(node, role=role)
+        if options:
+            parts.append(f"{title} (d: the default):\n{_options_table(options)}")
+    if node.wants:
+        parts.append(f"wanted at images seen: {', '.join(f'{images:,}' for images in node.wants)}")
+    sources = [f"  {name}: {_source(chosen, value)}" for name, value in node.spec.inputs.items()]
+    if sources:
+        parts.append("inputs:\n" + "\n".join(sources))
+    if attempts:
+        rows = [_row(one) for one in attempts]
+        parts.append(
+            console.table(ATTEMPTS, rows, right=frozenset({"ranks", "redone"}), drop=("code", "host", "redone"))
+        )
+    results = [
+        (f"{r['images']:,}" if r["images"] else "-", str(r["digest"])[:16], str(r["path"]))
+        for r in _results(stage, node)
+    ]
+    if results:
+        parts.append(
+            console.table(("images seen", "payload digest", "path"), results, right=frozenset({"images seen"}))
+        )
+    return parts
+
+
+def _options(node: Node, *, role: str) -> list[Told]:
+    values: Mapping[str, Any] = node.spec.science if role == "science" else node.where
+    return told(kind_named(node.spec.kind).options, values, role=role)
+
+
+def _options_table(options: Sequence[Told]) -> str:
+    width = max(len(one.path) for one in options)
+    return "\n".join(f"  {'d' if one.default else ' '} {one.path.ljust(width)}  {plain(one.value)}" for one in options)
+
+
+def _source(chosen: Chosen, source: Input) -> str:
+    name = next((node.name for node in chosen.graph.nodes if node.key == source.key), source.kind)
+    at = f" at {source.images:,} images" if source.images is not None else ""
+    return f"{name}{at} ({source.kind} {source.key[:8]})"
+
+
+def _attempts(stage: StageDir) -> list[Attempt]:
+    found = []
+    for facts in history.attempts(stage):
+        intent = records.find(stage.attempt(facts.number).intent) or {}
+        words = [str(intent.get(name) or "") for name in ("experiment", "host", "code")]
+        found.append(Attempt(facts, *words))
+    return found
+
+
+def _row(attempt: Attempt) -> tuple[str, ...]:
+    facts = attempt.facts
+    return (
+        str(facts.number),
+        facts.result,
+        facts.cause or "-",
+        duration(facts.seconds),
+        str(facts.ranks),
+        f"{facts.recomputed_images:,}",
+        attempt.host or "-",
+        attempt.code[:8] or "-",
+        one_line(facts.message),
+    )
 
 
 def _results(stage: StageDir, node: Node) -> list[dict[str, Any]]:
@@ -60,5 +143,6 @@ def _results(stage: StageDir, node: Node) -> list[dict[str, Any]]:
         record = records.find(part.artifact)
         with records.understood(part.artifact):
             if record is not None:
-                found.append({"images": images, "path": str(part.path), "digest": record["digest"]})
+                made = {"images": images, "path": str(part.path), "digest": record["digest"], "files": record["files"]}
+                found.append(made)
     return found
