@@ -19,7 +19,7 @@ from stx.worker import freeze
 
 FAULTS = Path(__file__).parent / "faults"
 IMAGES = 320
-SAMPLER = {"solver": "euler", "steps": 2, "guidance": 3.0, "interval": [0.2, 0.8]}
+SAMPLER = {"solver": "sde", "steps": 3, "guidance": 3.0, "interval": [0.2, 0.8]}
 # Eight units each.
 SCIENCE = {
     "latents": {"dtype": "fp32", "batch": 4, "shard": 8, "flips": False},

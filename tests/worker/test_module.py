@@ -1,15 +1,19 @@
-"""The module of a train stage: which interpolant its losses are of."""
+"""The module and the loader of a train stage: which interpolant the losses are of, and how t is drawn."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from stx.data.loader import Batch
+from stx.data.times import stratified, times_of
 from stx.flow.interpolant import noisy_at, velocity_target
 from stx.model.sit import SiT
 from stx.sizes import SitShape
-from stx.worker import module
+from stx.times import Distribution
+from stx.worker import module, train
+from stx.worker.ranks import ALONE
 
 ENDS = module.Inputs(in_channels=4, input_size=8, num_classes=10)
 SHAPE = {"depth": 2, "width": 32, "heads": 2, "patch": 2}
@@ -64,3 +68,35 @@ def test_every_loss_of_a_cosine_run_is_of_the_cosine_interpolant(method, batch, 
     assert cosine == pytest.approx(scalars(linear_twin(batch)), rel=1e-4)
     for name in ("diffusion", *(f"alignment.{method}",) * (method != "none")):
         assert cosine[name] != pytest.approx(linear[name], rel=1e-2), name
+
+
+TRAIN = {
+    "model": SHAPE,
+    "global_batch": 16,
+    "label_dropout": 0.1,
+    "qk_norm": False,
+    "order_window": 16,
+    "t_distribution": "uniform",
+    "alignment": {"method": "none"},
+}
+
+
+def test_the_loader_draws_t_as_the_run_says(workshop, pipeline) -> None:
+    def times(**science) -> np.ndarray:
+        layout = {"ranks": 1, "micro_batch": 16, "noise_on": "loader"}
+        attempt = workshop.attempt(
+            "train", science=TRAIN | science, inputs={"latents": pipeline.latents}, layout=layout
+        )
+        loader, built = train._build(attempt, ALONE)
+        assert built.interpolant == science.get("interpolant", "linear")
+        return loader.step(32)[0].t.numpy()
+
+    plain = times()
+    assert np.array_equal(times(interpolant="cosine"), plain)
+    for interpolant in ("linear", "cosine"):
+        law = Distribution("lognormal", interpolant)
+        found = times(t_distribution="lognormal", interpolant=interpolant)
+        assert np.array_equal(found, times_of(plain, distribution=law))
+    expected = stratified(plain, np.arange(32, 48), seed=0, batch=16)
+    assert np.array_equal(times(stratified_t=True), expected)
+    assert not np.array_equal(expected, plain)
