@@ -209,7 +209,7 @@ def report(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Write the report over what is finished, and print its path.
+    """Write the report (Markdown, and one HTML page) over what is finished, and print both paths.
 
     Example: stx report quickstart
     """

@@ -156,8 +156,11 @@ def test_plan_writes_nothing_and_says_why(stx: Shell) -> None:
 def test_submitting_again_finds_everything_cached(stx: Shell) -> None:
     path = stx.write(CHAIN)
     first = stx("submit", str(path))
-    assert first.stdout.strip().endswith("experiments/chain/report/report.md")
-    assert Path(first.stdout.strip()).exists()
+    text, page = first.stdout.split()
+    assert text.endswith("experiments/chain/report/report.md")
+    assert page.endswith("experiments/chain/report/report.html")
+    assert Path(text).exists()
+    assert Path(page).exists()
     before = sorted(stx.store.stages.glob("*/attempts/*"))
     second = stx("submit", str(path))
     assert "chain: 3 cached" in second.stderr
@@ -366,6 +369,7 @@ def test_logs_follow_until_the_attempt_is_over(stx: Shell) -> None:
 def test_report_json_has_the_path(finished: Shell) -> None:
     answer = finished.json("report", "chain")
     assert Path(answer["report"]).read_text().startswith("# chain")
+    assert "<h1>chain</h1>" in Path(answer["html"]).read_text()
     assert "no experiment" in finished("report", "chian", code=2).stderr
 
 

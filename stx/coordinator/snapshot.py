@@ -1,8 +1,8 @@
 """The sources that attempts run from: <store>/code/<digest>/, so that an edit does not reach into a running experiment.
 
-The digest covers every .py and .yaml file of stx and jobs. The science digest covers only what decides the numbers:
-worker, model, flow, alignment, data, evaluation and the versions of torch and deepspeed; a checkpoint of another one is
-refused.
+The digest covers every source file of stx and jobs: code, cluster files, the report's templates. The science digest
+covers only what decides the numbers: worker, model, flow, alignment, data, evaluation and the versions of torch and
+deepspeed; a checkpoint of another one is refused.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from stx.errors import StoreError
 from stx.paths import Store
 
 SCIENCE = ("worker", "model", "flow", "alignment", "data", "evaluation")
-SUFFIXES = frozenset({".py", ".yaml"})
+SUFFIXES = frozenset({".py", ".yaml", ".j2", ".css"})
 
 
 @dataclass(frozen=True)

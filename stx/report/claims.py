@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from stx.report.collect import Facts, Score, Series
+from stx.report.facts import Facts, Score, Series
 from stx.report.words import flops, number, plural
 
 LOWER_IS_BETTER = frozenset({"frechet_distance"})

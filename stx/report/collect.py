@@ -1,102 +1,22 @@
 """Facts for the report, read from graph.json, artifacts, metrics and attempts. No torch, no configuration: what is on
 disk is what is told.
-
-A series is a train stage with one setting of its swept options; seeds are its repetitions. The total compute of a
-milestone is
-
-    own FLOPs up to these images  +  the same for every train stage upstream, at the images it was consumed at
-                                  +  the FLOPs of every teacher, feature cache and program upstream, each key once
-
-Preparation of the data (images, autoencoder, latents, classifier) is the same for every series and is not counted.
 """
 
+import contextlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from stx import records
-from stx.paths import IMAGES_INFO, SCORES, ExperimentDir, Store
+from stx.paths import IMAGES_INFO, SCORES, ExperimentDir, StageDir, Store
 from stx.report import history
+from stx.report.compute import total_compute, total_hours
+from stx.report.facts import Curve, Facts, Inspection, Origin, Samples, Score, Series, StageFacts
 from stx.report.words import plain
 from stx.spec import Artifact, Graph, Node
 
-PREPARATION = frozenset({"images", "autoencoder", "latents", "classifier"})
-
-
-@dataclass(frozen=True)
-class Series:
-    """`stage` with `options` (swept, no seeds) as scored by `judge`; `label` is how the report calls it."""
-
-    stage: str
-    options: tuple[tuple[str, Any], ...]
-    label: str
-
-
-@dataclass(frozen=True)
-class Score:
-    """One evaluated milestone of one run."""
-
-    series: Series
-    seed: str
-    run: str
-    judge: str
-    images: int
-    compute: float
-    values: Mapping[str, float]
-    protocol: Mapping[str, Any]
-    digest: str
-
-
-@dataclass(frozen=True)
-class Samples:
-    """The generated images of one milestone of one run."""
-
-    series: Series
-    seed: str
-    images: int
-    folder: Path
-    protocol_key: str
-
-
-@dataclass(frozen=True)
-class Curve:
-    """What the lineage of one run logged."""
-
-    series: Series
-    seed: str
-    points: Sequence[history.Point]
-
-
-@dataclass(frozen=True)
-class StageFacts:
-    """One key: what it left, and what it took. `digests` is by images-seen count, or under None."""
-
-    node: Node
-    digests: Mapping[int | None, str]
-    seconds: float | None
-    attempts: Sequence[history.AttemptFacts]
-
-    @property
-    def finished(self) -> bool:
-        """Whether all that this experiment wants of it is published."""
-        return set(self.node.wants or (None,)) <= set(self.digests)
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Everything the report tells."""
-
-    experiment: str
-    y: str
-    x: tuple[str, ...]
-    baseline: str
-    series: Sequence[Series]
-    scores: Sequence[Score]
-    samples: Sequence[Samples]
-    curves: Sequence[Curve]
-    stages: Sequence[StageFacts]
-    class_names: Sequence[str]
+INSPECT_INFO = "inspect.json"
+CURVE_POINTS = 400
 
 
 def collect(store: Store, experiment: ExperimentDir) -> Facts:
@@ -107,25 +27,33 @@ def collect(store: Store, experiment: ExperimentDir) -> Facts:
     nodes = _unique(graph.nodes)
     wanted_stages = tuple(asked.get("series") or dict.fromkeys(n.stage for n in graph.nodes if n.spec.kind == "train"))
     runs = _runs(graph.nodes, stages=wanted_stages)
+    stages = _stages(graph.nodes, store)
     scores = [
-        score for node in nodes.values() if node.spec.kind == "evaluate" for score in _scores(node, runs, nodes, store)
+        score
+        for node in nodes.values()
+        if node.spec.kind == "evaluate"
+        for score in _scores(node, runs, nodes, stages, store)
     ]
-    samples = [one for node in nodes.values() if node.spec.kind == "sample" for one in _samples(node, runs, store)]
     order = {stage: index for index, stage in enumerate(wanted_stages)}
     series = sorted({score.series for score in scores}, key=lambda one: (order[one.stage], _sortable(one.options)))
     return Facts(
         experiment=graph.experiment,
         y=str(asked.get("y", "frechet_distance")),
-        x=tuple(asked.get("x", ("images_seen", "total_compute"))),
+        x=tuple(asked.get("x", ("images_seen", "total_compute", "gpu_hours"))),
         baseline=wanted_stages[0] if wanted_stages else "",
         series=series,
         scores=sorted(
             scores, key=lambda s: (order[s.series.stage], _sortable(s.series.options), s.seed, s.judge, s.images)
         ),
-        samples=samples,
+        samples=[one for node in nodes.values() if node.spec.kind == "sample" for one in _samples(node, runs, store)],
+        inspections=[
+            one for node in nodes.values() if node.spec.kind == "inspect" for one in _inspections(node, runs, store)
+        ],
         curves=_curves(runs, store),
-        stages=[_stage(node, store) for node in nodes.values()],
+        stages=list(stages.values()),
+        nodes=graph.nodes,
         class_names=_class_names(nodes.values(), store),
+        origin=_origin(experiment, graph, stages.values()),
     )
 
 
@@ -195,8 +123,11 @@ def _upstream_run(node: Node, nodes: Mapping[str, Node]) -> str | None:
     return samples.spec.inputs["run"].key if samples else None
 
 
-def _scores(node: Node, runs: Mapping[str, Any], nodes: Mapping[str, Node], store: Store) -> list[Score]:
+def _scores(
+    node: Node, runs: Mapping[str, Any], nodes: Mapping[str, Node], stages: Mapping[str, StageFacts], store: Store
+) -> list[Score]:
     found = []
+    gpus = any(one.gpus for stage in stages.values() if stage.node.spec.kind == "train" for one in stage.attempts)
     stage = store.stage(node.spec.kind, node.key)
     for run, series, seed in runs.get(_upstream_run(node, nodes) or "", ()):
         for images in node.wants:
@@ -212,6 +143,7 @@ def _scores(node: Node, runs: Mapping[str, Any], nodes: Mapping[str, Node], stor
                     judge=_judge(node, run),
                     images=images,
                     compute=total_compute(run, images=images, nodes=nodes),
+                    hours=total_hours(run, images=images, nodes=nodes, stages=stages, gpus=gpus),
                     values=record["scores"],
                     protocol=record["protocol"],
                     digest=Artifact.parse(artifact).digest,
@@ -243,46 +175,72 @@ def _samples(node: Node, runs: Mapping[str, Any], store: Store) -> list[Samples]
     ]
 
 
-def total_compute(node: Node, *, images: int | None, nodes: Mapping[str, Node]) -> float:
-    """FLOPs behind `images` of a run, shared ancestors once."""
-    seen: dict[str, float] = {}
-
-    def visit(one: Node, count: int | None) -> None:
-        if one.spec.kind in PREPARATION:
-            return
-        amount = one.cost.flops if count is None or one.spec.kind != "train" else one.cost.until(count)
-        seen[one.key] = max(amount, seen.get(one.key, 0.0))
-        for source in one.spec.inputs.values():
-            if source.key in nodes:
-                visit(nodes[source.key], source.images)
-
-    visit(node, images)
-    return sum(seen.values())
+def _inspections(node: Node, runs: Mapping[str, Any], store: Store) -> list[Inspection]:
+    stage = store.stage(node.spec.kind, node.key)
+    protocol = records.digest({"science": dict(node.spec.science)})
+    found = []
+    for _, series, seed in runs.get(node.spec.inputs["run"].key, ()):
+        for images in node.wants:
+            part = stage.part(node.spec.kind, images)
+            info = records.find(part.path / INSPECT_INFO) if part.artifact.exists() else None
+            if info is not None:
+                found.append(Inspection(series, seed, images, part.path, protocol, info))
+    return found
 
 
 def _curves(runs: Mapping[str, Any], store: Store) -> list[Curve]:
     return [
-        Curve(series=series, seed=seed, points=history.curve(store.stage(node.spec.kind, node.key)))
-        for members in runs.values()
-        for node, series, seed in members
+        Curve(series=series, seed=seed, points=points)
+        for key, members in runs.items()
+        for points in [history.thinned(history.curve(store.stage("train", key)), limit=CURVE_POINTS)]
+        for _, series, seed in members
     ]
 
 
-def _stage(node: Node, store: Store) -> StageFacts:
-    stage = store.stage(node.spec.kind, node.key)
-    artifacts: dict[int | None, Artifact] = {}
+def _stages(nodes: Iterable[Node], store: Store) -> dict[str, StageFacts]:
+    """By key, in topological order."""
+    names: dict[str, list[str]] = {}
+    for node in nodes:
+        names.setdefault(node.key, []).append(node.name)
+    return {
+        key: StageFacts(
+            node=node,
+            artifacts=_artifacts(node, store.stage(node.spec.kind, key)),
+            attempts=history.attempts(store.stage(node.spec.kind, key)),
+            names=tuple(names[key]),
+        )
+        for key, node in _unique(nodes).items()
+    }
+
+
+def _artifacts(node: Node, stage: StageDir) -> dict[int | None, Artifact]:
+    found: dict[int | None, Artifact] = {}
     for images in node.wants or (None,):
         part = stage.result if images is None else stage.part(node.spec.kind, images)
         record = records.find(part.artifact)
         if record is not None:
-            artifacts[images] = Artifact.parse(record)
-    attempts = history.attempts(stage)
-    times = [attempt.seconds for attempt in attempts if attempt.seconds is not None]
-    return StageFacts(
-        node=node,
-        digests={images: artifact.digest for images, artifact in artifacts.items()},
-        seconds=sum(times) if times else None,
-        attempts=attempts,
+            with records.understood(part.artifact):
+                found[images] = Artifact.parse(record)
+    return found
+
+
+def _origin(experiment: ExperimentDir, graph: Graph, stages: Iterable[StageFacts]) -> Origin:
+    attempts = [one for stage in stages for one in stage.attempts]
+    versions: dict[str, set[str]] = {}
+    for one in attempts:
+        for name, version in one.versions.items():
+            versions.setdefault(name, set()).add(version)
+    text = ""
+    with contextlib.suppress(FileNotFoundError):
+        text = experiment.file.read_text(encoding="utf-8")
+    return Origin(
+        text=text,
+        graph=records.digest(sorted({node.key for node in graph.nodes})),
+        versions={name: sorted(found) for name, found in sorted(versions.items())},
+        codes=dict(Counter(one.code for one in attempts if one.code).most_common()),
+        clusters=sorted({one.cluster for one in attempts if one.cluster}),
+        hosts=sorted({one.host for one in attempts if one.host}),
+        layouts=dict(Counter(one.layout for one in attempts if one.layout).most_common()),
     )
 
 

@@ -5,9 +5,11 @@ the file server.
 """
 
 import contextlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from jobs.files import AttemptDir
@@ -19,7 +21,9 @@ from stx.paths import StageDir
 
 @dataclass(frozen=True)
 class AttemptFacts:
-    """One allocation given to a stage. `result` is LIVE while there is neither an outcome nor a verdict."""
+    """One allocation given to a stage. `result` is LIVE while there is neither an outcome nor a verdict; `layout` says
+    in words how the work was spread, `versions` what it ran with, where the attempt recorded it.
+    """
 
     number: int
     result: str
@@ -28,6 +32,13 @@ class AttemptFacts:
     ranks: int
     seconds: float | None
     recomputed_images: int
+    cores: int = 1
+    gpus: int = 0
+    host: str = ""
+    cluster: str = ""
+    code: str = ""
+    layout: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,19 +57,39 @@ def attempts(stage: StageDir) -> list[AttemptFacts]:
 def _attempt(folder: AttemptDir, *, number: int) -> AttemptFacts:
     outcomes = _outcomes(folder)
     verdict = _find(folder.verdict)
-    told = _find(folder.attempt) or {}
+    told, claim = _find(folder.attempt) or {}, _find(folder.intent) or {}
     ended = outcomes or ([verdict] if verdict else [])
     worst = min(ended, key=_severity, default={"result": "LIVE"})
     info = [outcome.get("info") or {} for outcome in outcomes]
+    layout = told.get("layout") or {}
+    ranks = int(layout.get("ranks", 1))
     return AttemptFacts(
         number=number,
         result=str(worst.get("result", "LOST")),
         cause=str(worst.get("cause") or ""),
         message=str(worst.get("message") or ""),
-        ranks=int(told.get("layout", {}).get("ranks", 1)),
+        ranks=ranks,
         seconds=_seconds(folder),
         recomputed_images=max((int(one.get("recomputed_images", 0)) for one in info), default=0),
+        cores=ranks * int(layout.get("cpus_per_rank", 1)),
+        gpus=ranks * int(layout.get("gpus_per_rank", 0)),
+        host=str(next((one["host"] for one in info if one.get("host")), claim.get("host", ""))),
+        cluster=str(claim.get("cluster", "")),
+        code=str(told.get("code", "")),
+        layout=_layout_words(layout, threads=told.get("threads")),
+        versions={str(k): str(v) for one in info for k, v in (one.get("versions") or {}).items() if k != "host"},
     )
+
+
+def _layout_words(layout: Mapping[str, Any], *, threads: Any) -> str:
+    """What decides the bits of a result beside the options: 2 ranks, ZeRO 1, micro-batch 32, 1 thread each."""
+    words = [f"{layout.get('ranks', 1)} rank" + ("" if layout.get("ranks", 1) == 1 else "s")] if layout else []
+    words += [f"{layout['gpus_per_rank']} GPU each"] if layout.get("gpus_per_rank") else []
+    words += [f"{threads} thread" + ("" if threads == 1 else "s")] if threads else []
+    words += [f"ZeRO {layout['zero_stage']}"] if "zero_stage" in layout else []
+    words += [f"micro-batch {layout['micro_batch']}"] if "micro_batch" in layout else []
+    words += [name.replace("_", " ") for name in ("compile", "activation_checkpointing") if layout.get(name)]
+    return ", ".join(words)
 
 
 def _severity(record: Mapping[str, Any]) -> tuple[int, int]:
@@ -104,6 +135,20 @@ def curve(stage: StageDir) -> list[Point]:
             cut = points[0].images
             kept.append(points)
     return [point for points in reversed(kept) for point in points]
+
+
+def thinned(points: Sequence[Point], *, limit: int) -> list[Point]:
+    """At most `limit` points: neighbours become their mean, at the images of the last of them."""
+    if len(points) <= limit:
+        return list(points)
+    edges = [round(place * len(points) / limit) for place in range(limit + 1)]
+    return [_mean(points[begin:end]) for begin, end in itertools.pairwise(edges)]
+
+
+def _mean(points: Sequence[Point]) -> Point:
+    names = dict.fromkeys(name for point in points for name in point.values)
+    found = {name: [point.values[name] for point in points if name in point.values] for name in names}
+    return Point(images=points[-1].images, values={name: fmean(values) for name, values in found.items()})
 
 
 def _logged(folder: AttemptDir) -> list[Point]:

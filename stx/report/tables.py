@@ -7,8 +7,8 @@ from statistics import fmean
 from typing import Any
 
 from stx.report.claims import lower_is_better
-from stx.report.collect import Facts, Score, StageFacts
-from stx.report.words import duration, flops, number, one_line, plain
+from stx.report.facts import Facts, Score, StageFacts
+from stx.report.words import duration, flops, number, one_line, plain, plural
 
 DIGEST_DIGITS = 12
 
@@ -41,14 +41,25 @@ def summary(facts: Facts) -> Table:
         last = max(score.images for score in scores)
         final = [score for score in scores if score.images == last]
         cells = [_range([score.values[name] for score in final if name in score.values]) for name in metrics(facts)]
-        rows.append(
-            (label, *([judge] if several else []), f"{last:,}", flops(final[0].compute), str(len(final)), *cells)
-        )
-    header = ("series", *(["scores"] if several else []), "images seen", "total compute", "seeds")
+        told = (f"{last:,}", flops(final[0].compute), _hours(final), str(len(final)))
+        rows.append((label, *([judge] if several else []), *told, *cells))
+    common = ("images seen", "total compute", facts.hours_unit, "seeds")
+    header = ("series", *(["scores"] if several else []), *common)
     arrows = [
         f"{name} {'(lower is better)' if lower_is_better(name) else '(higher is better)'}" for name in metrics(facts)
     ]
-    return Table((*header, *arrows), tuple(rows), frozenset({"images seen", "total compute", "seeds", *arrows}))
+    return Table((*header, *arrows), tuple(rows), frozenset({*common, *arrows}))
+
+
+def _hours(scores: Sequence[Score]) -> str:
+    """The mean over seeds."""
+    known = [score.hours for score in scores if score.hours is not None]
+    return amount(fmean(known)) if known else "-"
+
+
+def amount(value: float) -> str:
+    """Hours of devices: two or three significant digits."""
+    return f"{value:.2g}" if value < 1 else f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 def all_scores(facts: Facts) -> Table:
@@ -61,13 +72,14 @@ def all_scores(facts: Facts) -> Table:
             score.judge,
             f"{score.images:,}",
             flops(score.compute),
+            _hours([score]),
             *(number(score.values[name]) if name in score.values else "-" for name in names),
             f"`{score.digest[:DIGEST_DIGITS]}`",
         )
         for score in facts.scores
     ]
-    header = ("series", "seed", "scores", "images seen", "total compute", *names, "payload digest")
-    return Table(header, tuple(rows), frozenset({"images seen", "total compute", *names}))
+    measured = ("images seen", "total compute", facts.hours_unit, *names)
+    return Table(("series", "seed", "scores", *measured, "payload digest"), tuple(rows), frozenset(measured))
 
 
 def protocol(facts: Facts) -> Table:
@@ -128,25 +140,59 @@ def flatten(value: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:
 
 
 def costs(facts: Facts) -> Table:
-    """Time and planned arithmetic per stage."""
-    rows = [_cost(stage) for stage in facts.stages]
-    header = ("stage", "kind", "key", "state", "attempts", "ranks", "time", "recomputed images", "FLOPs (planned)")
-    return Table(header, tuple(rows), frozenset({"attempts", "time", "recomputed images", "FLOPs (planned)"}))
+    """Time and planned arithmetic of every key."""
+    rows = [_cost(stage, gpus=facts.on_gpus) for stage in facts.stages]
+    numbers = ("attempts", "time", facts.hours_unit, "recomputed images", "FLOPs (planned)")
+    return Table(("stage", "kind", "key", "state", "ranks", *numbers), tuple(rows), frozenset(numbers))
 
 
-def _cost(stage: StageFacts) -> tuple[str, ...]:
+def _cost(stage: StageFacts, *, gpus: bool) -> tuple[str, ...]:
     ranks = sorted({attempt.ranks for attempt in stage.attempts})
     return (
         stage.node.name,
         stage.node.spec.kind,
         f"`{stage.node.key[:8]}`",
         "finished" if stage.finished else f"{len(stage.digests)} of {len(stage.node.wants) or 1}",
-        str(len(stage.attempts)),
         ", ".join(map(str, ranks)) or "-",
+        str(len(stage.attempts)),
         duration(stage.seconds),
+        amount(stage.hours(gpus=gpus)),
         f"{sum(attempt.recomputed_images for attempt in stage.attempts):,}",
         flops(stage.node.cost.flops),
     )
+
+
+def stage_costs(facts: Facts) -> Table:
+    """The same, folded by stage of the experiment file, with a last line for all."""
+    members: dict[str, list[StageFacts]] = {}
+    for stage in facts.stages:
+        members.setdefault(stage.node.stage, []).append(stage)
+    rows = [(name, of[0].node.spec.kind, *_sums(of, gpus=facts.on_gpus)) for name, of in members.items()]
+    rows.append(("**all**", "", *_sums(facts.stages, gpus=facts.on_gpus)))
+    numbers = ("finished", "attempts", "time", facts.hours_unit, "recomputed images", "FLOPs (planned)")
+    return Table(("stage", "kind", *numbers), tuple(rows), frozenset(numbers))
+
+
+def _sums(stages: Sequence[StageFacts], *, gpus: bool) -> tuple[str, ...]:
+    attempts_ = [attempt for stage in stages for attempt in stage.attempts]
+    return (
+        f"{sum(stage.finished for stage in stages):,} of {len(stages):,}",
+        f"{len(attempts_):,}",
+        duration(sum(stage.seconds or 0.0 for stage in stages)),
+        amount(sum(stage.hours(gpus=gpus) for stage in stages)),
+        f"{sum(attempt.recomputed_images for attempt in attempts_):,}",
+        flops(sum(stage.node.cost.flops for stage in stages)),
+    )
+
+
+def causes(facts: Facts) -> Table:
+    """How attempts ended, counted."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for stage in facts.stages:
+        for one in stage.attempts:
+            groups.setdefault((one.result, one.cause or "-"), []).append(one.seconds or 0.0)
+    rows = [(*key, f"{len(times):,}", duration(sum(times))) for key, times in sorted(groups.items())]
+    return Table(("result", "cause", "attempts", "time"), tuple(rows), frozenset({"attempts", "time"}))
 
 
 def attempts(facts: Facts) -> Table:
@@ -178,6 +224,24 @@ def digests(facts: Facts) -> Table:
         for images, digest in stage.digests.items()
     ]
     return Table(("stage", "images seen", "payload digest"), tuple(rows), frozenset({"images seen"}))
+
+
+def origin(facts: Facts) -> Table:
+    """What computed it: code, packages, clusters, hosts, layouts. Where attempts differ, all of them."""
+    source = facts.origin
+    rows = [("stages asked for", f"{len(facts.nodes):,}, digest of their keys `{source.graph[:DIGEST_DIGITS]}`")]
+    rows += [("code", _counted({f"`{code[:DIGEST_DIGITS]}`": count for code, count in source.codes.items()}))]
+    rows += [(name, ", ".join(found)) for name, found in source.versions.items()]
+    rows += [("cluster", ", ".join(source.clusters)), ("hosts", ", ".join(source.hosts))]
+    rows += [("layout", _counted(source.layouts, separator="; "))]
+    return Table(("what", "which"), tuple((name, one_line(words, limit=600) or "not recorded") for name, words in rows))
+
+
+def _counted(counts: Mapping[str, int], *, separator: str = ", ") -> str:
+    """A single value as it is; several with the number of their attempts."""
+    if len(counts) == 1:
+        return next(iter(counts))
+    return separator.join(f"{value} ({plural(count, 'attempt')})" for value, count in counts.items())
 
 
 def _grouped(scores: Sequence[Score]) -> dict[tuple[str, str], list[Score]]:

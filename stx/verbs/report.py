@@ -11,15 +11,16 @@ from stx.verbs.select import existing_store, one_experiment
 
 
 def run(name: str, *, store: str | None, as_json: bool) -> None:
-    """The verb `report`: writes report/report.md and its figures, prints the path; the scores go to stderr."""
-    from stx.report import markdown, tables
+    """The verb `report`: writes report.md with its figures and report.html, prints both paths; scores go to stderr."""
+    from stx.report import tables
     from stx.report.collect import collect
+    from stx.report.write import write
 
     place: Store = existing_store(store)
     experiment = one_experiment(place, name)
     facts = collect(place, experiment)
     with writing(experiment.report):
-        path = markdown.write(facts, experiment=experiment)
+        written = write(facts, experiment=experiment)
     if as_json:
         scores = [
             {
@@ -29,16 +30,19 @@ def run(name: str, *, store: str | None, as_json: bool) -> None:
                 "scores_stage": score.judge,
                 "images": score.images,
                 "total_compute": score.compute,
+                "hours": score.hours,
                 "scores": dict(score.values),
                 "protocol": dict(score.protocol),
             }
             for score in facts.scores
         ]
-        console.out_json({"experiment": name, "report": str(path), "scores": scores})
+        paths = {"report": os.fspath(written.markdown), "html": os.fspath(written.html)}
+        console.out_json({"experiment": name, **paths, "hours_unit": facts.hours_unit, "scores": scores})
         return
     if facts.scores:
         table = tables.summary(facts)
         console.say(console.table(table.header, table.rows, right=table.numeric, stream=sys.stderr))
     finished = sum(stage.finished for stage in facts.stages)
     console.say(f"report over {finished} of {plural(len(facts.stages), 'stage')}:")
-    console.out(os.fspath(path))
+    console.out(os.fspath(written.markdown))
+    console.out(os.fspath(written.html))

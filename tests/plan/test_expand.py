@@ -220,7 +220,7 @@ def test_external_files_are_in_the_key_by_their_version_only(expand, tmp_path):
         ("defaults:\n", "defaults:\n  trian: {steps: 3}\n", ":3: defaults.trian", 'did you mean "train"'),
         ("defaults:\n", "defaults:\n  command: {agv: [a]}\n", ":3: defaults.command.agv = [a]", 'did you mean "argv"'),
         ("stages:\n", "report: {y: fid}\nstages:\n", ":4: report.y = fid", "no such score"),
-        ("stages:\n", "report: {x: [time]}\nstages:\n", ":4: report.x[0] = time", "known: images_seen, total_compute"),
+        ("stages:\n", "report: {x: [time]}\nstages:\n", ":4: report.x[0] = time", "known: images_seen, total_compute, gpu_hours"),
         ("stages:\n", "report: {series: [latents]}\nstages:\n", ":4: report.series[0] = latents", "no train stage"),
         ("stages:\n", "report: {z: 3}\nstages:\n", ":4: report.z = 3", "no such option"),
     ],

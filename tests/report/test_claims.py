@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stx.report.claims import Side, compare, equal_compute, equal_images
-from stx.report.collect import Facts, Score, Series
+from stx.report.facts import Facts, Origin, Score, Series
 
-EMPTY = Facts("e", "frechet_distance", (), "base", (), (), (), (), (), ())
+EMPTY = Facts("e", "frechet_distance", (), "base", (), (), (), (), (), (), (), (), Origin(text="", graph=""))
 BASE, NEW = Series("base", (), "base"), Series("new", (), "new")
 
 

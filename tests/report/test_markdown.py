@@ -5,35 +5,26 @@ from typing import Any
 
 from stx.report import markdown, tables
 from stx.report.collect import collect
+from stx.report.draw import Drawn, draw
+from stx.report.facts import Facts
 
 
-def test_report_is_written_with_every_figure_it_shows(quickstart: Any) -> None:
-    facts = collect(quickstart.store, quickstart.experiment)
-    path = markdown.write(facts, experiment=quickstart.experiment)
-    text = path.read_text()
-    figures = sorted(file.name for file in path.parent.glob("*.png"))
-    assert figures == [
-        "losses.png",
-        "samples.png",
-        "score-images_seen.png",
-        "score-total_compute.png",
-        "sweep-phase2-alignment_guidance.png",
-    ]
-    assert all(f"]({name})" in text for name in figures)
-    assert text.startswith("# quickstart\n\nAll 25 stages finished.")
+def text(world: Any) -> str:
+    facts = collect(world.store, world.experiment)
+    return markdown.text(facts, draw(facts))
 
 
-def test_a_difference_is_claimed_only_with_two_seeds_on_both_sides(quickstart: Any) -> None:
-    text = markdown.text(collect(quickstart.store, quickstart.experiment), figure_names=[])
-    assert "**phase2 guidance=5 is better by 27%**" in text
-    assert "one seed only of phase2 guidance=1, so no difference is claimed" in text
-    assert "one seed only of phase1, so no difference is claimed" in text
+def test_a_difference_is_claimed_only_with_two_seeds_on_both_sides(facts: Facts, drawn: Drawn) -> None:
+    words = markdown.text(facts, drawn)
+    assert "**phase2 guidance=5 is better by 27%**" in words
+    assert "one seed only of phase2 guidance=1, so no difference is claimed" in words
+    assert "one seed only of phase1, so no difference is claimed" in words
 
 
-def test_equal_compute_is_not_guessed_where_the_baseline_was_not_trained_that_far(quickstart: Any) -> None:
-    text = markdown.text(collect(quickstart.store, quickstart.experiment), figure_names=[])
-    assert "At 66 TFLOP of total compute, phase2 guidance=5 0.9950" in text
-    assert "vanilla was trained to 32 TFLOP only" in text
+def test_equal_compute_is_not_guessed_where_the_baseline_was_not_trained_that_far(facts: Facts, drawn: Drawn) -> None:
+    words = markdown.text(facts, drawn)
+    assert "At 66 TFLOP of total compute, phase2 guidance=5 0.9950" in words
+    assert "vanilla was trained to 32 TFLOP only" in words
 
 
 def test_equal_compute_says_so_when_the_baseline_wins(world: Any, add_scored_run: Any) -> None:
@@ -47,34 +38,23 @@ def test_equal_compute_says_so_when_the_baseline_wins(world: Any, add_scored_run
         )
         add_scored_run(world, f"phase1:seed={seed}", method="phase1", milestones=(16_000, 64_000), point={"seed": seed})
     world.save(series=["vanilla", "phase1"])
-    text = markdown.text(collect(world.store, world.experiment), figure_names=[])
-    assert "At 64 TFLOP of total compute, phase1" in text
-    assert "(read between its milestones) (frechet_distance): **vanilla is better by" in text
+    words = text(world)
+    assert "At 64 TFLOP of total compute, phase1" in words
+    assert "(read between its milestones) (frechet_distance): **vanilla is better by" in words
 
 
 def test_unfinished_experiment_is_reported_as_far_as_it_got(world: Any, add_scored_run: Any) -> None:
     run = add_scored_run(world, "vanilla", method="vanilla", scored=False)
     world.add("later", "command")
     world.save()
-    facts = collect(world.store, world.experiment)
-    path = markdown.write(facts, experiment=world.experiment)
-    text = path.read_text()
-    assert "**Not finished:** 2 of 4 stages (scores:vanilla, later)" in text
-    assert "## Scores" not in text
-    assert run.key[:8] in text
+    words = text(world)
+    assert "**Not finished:** 2 of 4 stages (scores:vanilla, later)" in words
+    assert "## Scores" not in words
+    assert run.key[:8] in words
 
 
-def test_stale_figures_of_an_earlier_report_are_removed(world: Any, add_scored_run: Any) -> None:
-    add_scored_run(world, "vanilla", method="vanilla")
-    world.save()
-    world.experiment.report.mkdir(parents=True)
-    (world.experiment.report / "sweep-gone.png").write_bytes(b"old")
-    markdown.write(collect(world.store, world.experiment), experiment=world.experiment)
-    assert not (world.experiment.report / "sweep-gone.png").exists()
-
-
-def test_protocol_table_names_the_whole_protocol(quickstart: Any) -> None:
-    table = tables.protocol(collect(quickstart.store, quickstart.experiment))
+def test_protocol_table_names_the_whole_protocol(facts: Facts) -> None:
+    table = tables.protocol(facts)
     assert dict(table.rows) == {
         "frechet_distance": "Frechet distance in the 64-d features of classifier c1a551f1 (not FID)",
         "classifier": "ours, trained on the real images; right on 0.982 of held-out ones",
@@ -86,7 +66,7 @@ def test_protocol_table_names_the_whole_protocol(quickstart: Any) -> None:
     }
 
 
-def test_unknown_parts_of_a_protocol_are_shown_as_they_are(quickstart: Any) -> None:
+def test_unknown_parts_of_a_protocol_are_shown_as_they_are() -> None:
     assert tables.protocol_words({"weights": "raw", "new": {"thing": 1.0}}) == {"weights": "raw", "new.thing": "1"}
 
 

@@ -4,16 +4,18 @@ from typing import Any
 
 from stx.report import tables, words
 from stx.report.collect import collect
+from stx.report.facts import Facts
+from stx.spec import Cost
 
 SUMMARY = """\
-| series | images seen | total compute | seeds | frechet_distance (lower is better) | \
+| series | images seen | total compute | core-hours | seeds | frechet_distance (lower is better) | \
 label_accuracy (higher is better) |
-| --- | ---: | ---: | ---: | ---: | ---: |
-| vanilla | 32,000 | 32 TFLOP | 2 | 1.365 (1.360 to 1.370) | 0.7733 (0.7733 to 0.7733) |
-| phase1 | 32,000 | 32 TFLOP | 1 | 1.405 (one seed) | 0.7658 (one seed) |
-| phase2 guidance=1 | 32,000 | 66 TFLOP | 1 | 1.288 (one seed) | 0.7853 (one seed) |
-| phase2 guidance=5 | 32,000 | 66 TFLOP | 2 | 0.9950 (0.9900 to 1.000) | 0.8350 (0.8350 to 0.8350) |
-| phase2 guidance=30 | 32,000 | 66 TFLOP | 1 | 1.470 (one seed) | 0.7550 (one seed) |"""
+| --- | ---: | ---: | ---: | ---: | ---: | ---: |
+| vanilla | 32,000 | 32 TFLOP | 0.0083 | 2 | 1.365 (1.360 to 1.370) | 0.7733 (0.7733 to 0.7733) |
+| phase1 | 32,000 | 32 TFLOP | 0.0083 | 1 | 1.405 (one seed) | 0.7658 (one seed) |
+| phase2 guidance=1 | 32,000 | 66 TFLOP | 0.039 | 1 | 1.288 (one seed) | 0.7853 (one seed) |
+| phase2 guidance=5 | 32,000 | 66 TFLOP | 0.039 | 2 | 0.9950 (0.9900 to 1.000) | 0.8350 (0.8350 to 0.8350) |
+| phase2 guidance=30 | 32,000 | 66 TFLOP | 0.039 | 1 | 1.470 (one seed) | 0.7550 (one seed) |"""
 
 ATTEMPTS = """\
 | stage | attempt | result | cause | ranks | time | message |
@@ -22,8 +24,8 @@ ATTEMPTS = """\
 | flaky | 2 | COMPLETED |  | 2 | 2.0 min |  |"""
 
 
-def test_summary_table(quickstart: Any) -> None:
-    assert tables.markdown(tables.summary(collect(quickstart.store, quickstart.experiment))) == SUMMARY
+def test_summary_table(facts: Facts) -> None:
+    assert tables.markdown(tables.summary(facts)) == SUMMARY
 
 
 def test_attempts_table_shows_only_stages_with_a_story(world: Any) -> None:
@@ -42,7 +44,43 @@ def test_costs_table_sums_attempts_and_recomputed_images(world: Any) -> None:
     world.attempt(node, 2, info={"recomputed_images": 128}, seconds=90.0)
     world.save()
     (row,) = tables.costs(collect(world.store, world.experiment)).rows
-    assert row[3:8] == ("0 of 1", "2", "1", "2.0 min", "192")
+    assert row[3:9] == ("0 of 1", "1", "2", "2.0 min", "0.033", "192")
+
+
+def test_costs_fold_by_stage_with_a_sum_of_all(world: Any) -> None:
+    for seed in (0, 1):
+        node = world.add(f"run:seed={seed}", "train", stage="run", science={"seed": seed}, cost=Cost(1e12))
+        world.attempt(node, seconds=1800.0, ranks=2)
+    world.add("later", "command")
+    world.save()
+    table = tables.stage_costs(collect(world.store, world.experiment))
+    assert table.rows == (
+        ("run", "train", "0 of 2", "2", "1.0 h", "2", "0", "2 TFLOP"),
+        ("later", "command", "0 of 1", "0", "0 s", "0", "0", "-"),
+        ("**all**", "", "0 of 3", "2", "1.0 h", "2", "0", "2 TFLOP"),
+    )
+
+
+def test_causes_are_counted(world: Any) -> None:
+    node = world.add("run", "command")
+    for number, (result, cause) in enumerate([("FAILED", "LOST"), ("FAILED", "LOST"), ("COMPLETED", None)], start=1):
+        world.attempt(node, number, result=result, cause=cause)
+    world.save()
+    table = tables.causes(collect(world.store, world.experiment))
+    assert table.rows == (("COMPLETED", "-", "1", "30 s"), ("FAILED", "LOST", "2", "1.0 min"))
+
+
+def test_the_origin_names_code_packages_and_layout_of_all_attempts(world: Any) -> None:
+    node = world.add("run", "train")
+    world.attempt(node, 1, result="YIELDED", ranks=2)
+    world.attempt(node, 2, layout={"ranks": 1, "zero_stage": 1, "micro_batch": 8})
+    world.save()
+    rows = dict(tables.origin(collect(world.store, world.experiment)).rows)
+    assert rows["code"] == "`c0dec0dec0de`"
+    assert rows["torch"] == "2.15.0"
+    assert rows["cluster"] == "local"
+    both = "2 ranks, 1 thread (1 attempt); 1 rank, 1 thread, ZeRO 1, micro-batch 8 (1 attempt)"
+    assert rows["layout"] == both
 
 
 def test_protocols_that_differ_get_a_column_each(world: Any) -> None:
