@@ -218,6 +218,25 @@ def report(
     verb.run(experiment, store=store, as_json=as_json)
 
 
+@app.command()
+def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish.")]) -> None:
+    """Print the script that completes verbs, options, and names of experiments and stages.
+
+    Example: eval "$(stx completion bash)"
+    """
+    from stx.verbs import completion as verb
+
+    sys.stdout.write(verb.script(shell))
+
+
+@app.command(hidden=True)
+def complete(line: str) -> None:
+    """What may stand at the end of a line: asked by the scripts of `stx completion`."""
+    from stx.verbs import completion as verb
+
+    sys.stdout.writelines(f"{one}\n" for one in verb.complete(typer.main.get_command(app), line))
+
+
 def main() -> None:
     """Run a verb; every way out has an exit code, and none but a bug of ours has a traceback (in a file)."""
     from stx.errors import StxError

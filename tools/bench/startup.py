@@ -12,7 +12,11 @@ import sys
 import time
 
 BASE = ("-c", "pass")
-COMMANDS = {"stx --help": ("-m", "stx.cli", "--help"), "stx submit --help": ("-m", "stx.cli", "submit", "--help")}
+COMMANDS = {
+    "stx --help": ("-m", "stx.cli", "--help"),
+    "stx submit --help": ("-m", "stx.cli", "submit", "--help"),
+    "completion of a verb": ("-m", "stx.cli", "complete", "--", "stx sta"),
+}
 LIMIT_S = 0.4
 
 
