@@ -116,6 +116,31 @@ def doctor(cluster: Cluster = None, store: Store = None, as_json: Json = False) 
 
 
 @app.command()
+def gc(
+    cluster: Cluster = None,
+    store: Store = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it without asking.")] = False,
+    pin: Annotated[str | None, typer.Option("--pin", metavar="STAGE", help="Keep a stage for good.")] = None,
+    unpin: Annotated[str | None, typer.Option("--unpin", metavar="STAGE", help="Take a pin back.")] = None,
+    forget: Annotated[
+        str | None, typer.Option("--forget", metavar="EXPERIMENT", help="Also what only this experiment wanted.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what of the store may go: what no experiment wants, and leftovers. Asks before it removes anything.
+
+    Example: stx gc --forget quickstart-smoke
+    """
+    from stx.verbs import gc as verb
+    from stx.verbs import pin as pinning
+
+    if pin is not None or unpin is not None:
+        pinning.run(store=store, pin=pin, unpin=unpin, others=yes or as_json or forget is not None)
+        return
+    raise typer.Exit(verb.run(store=store, cluster=cluster, yes=yes, forget=forget, as_json=as_json))
+
+
+@app.command()
 def status(
     pattern: Pattern = None,
     store: Store = None,

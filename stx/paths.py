@@ -4,6 +4,8 @@
 <store>/stages/<kind>-<key12>/{stage.json,wanted_by,attempts,retries,fingerprints,checkpoints,payload,artifact.json,milestones,parts}
 <store>/experiments/<name>/{experiment.yaml,graph.json,events-<token>.jsonl,lease,inbox,notices,report}
 <store>/code/<digest>/
+<store>/pins/<kind>-<key12>.json
+<store>/trash/<id>/{origin,content}
 """
 
 import re
@@ -215,9 +217,28 @@ class Store:
         """The directory of an experiment."""
         return ExperimentDir(self.experiments / name)
 
+    @property
+    def codes(self) -> Path:
+        """All copies of sources."""
+        return self.root / "code"
+
     def code(self, digest: str) -> Path:
         """The sources that attempts run from."""
-        return self.root / "code" / digest
+        return self.codes / digest
+
+    @property
+    def pins(self) -> Path:
+        """One file for each stage that must stay, by its directory's name."""
+        return self.root / "pins"
+
+    def pin(self, name: str) -> Path:
+        """The pin of the stage directory `name`."""
+        return self.pins / f"{name}.json"
+
+    @property
+    def trash(self) -> Path:
+        """What is on its way out: trash/<id>/{origin,content}, `<id>.doomed` once that is decided."""
+        return self.root / "trash"
 
 
 def _numbers(folder: Path, pattern: re.Pattern[str]) -> list[int]:

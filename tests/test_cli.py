@@ -138,7 +138,9 @@ def test_help_needs_neither_torch_nor_pydantic_nor_yaml(stx: Shell) -> None:
     subprocess.run([sys.executable, "-c", program], env=stx.env, check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("verb", ["plan", "submit", "status", "logs", "show", "cancel", "retry", "report", "doctor"])
+@pytest.mark.parametrize(
+    "verb", ["plan", "submit", "status", "logs", "show", "cancel", "retry", "report", "doctor", "gc"]
+)
 def test_help_of_every_verb_shows_an_example(stx: Shell, verb: str) -> None:
     assert f"Example: stx {verb}" in stx(verb, "--help").stdout
 
@@ -398,3 +400,42 @@ def test_doctor_says_ok_and_fails_with_what_to_do(stx: Shell) -> None:
     assert re.search(r"^FAIL +job sizes .*stages.train: .*\n +ask for less$", done.stdout, re.MULTILINE)
     assert "1 FAIL" in done.stderr
     assert not stx.store.root.exists()
+
+
+@pytest.mark.slow
+def test_gc_previews_and_removes_only_what_no_experiment_wants(stx: Shell) -> None:
+    path = stx.write(CHAIN)
+    stx("submit", str(path))
+    assert "nothing may go" in stx("gc").stdout
+    stx.write(CHAIN.replace("[0, 1]", "[0]"))
+    stx("submit", str(path), "--update")
+    before = sorted(stx.store.stages.iterdir())
+    preview = stx("gc")
+    assert re.search(r"^stage +stages/command-[0-9a-f]{12} .* no experiment wants it", preview.stdout, re.MULTILINE)
+    assert "next: stx gc --yes" in preview.stderr
+    assert sorted(stx.store.stages.iterdir()) == before
+    (dropped,) = [Path(one["path"]) for one in stx.json("gc")["garbage"]]
+    assert f"pinned {dropped.name}" in stx("gc", "--pin", dropped.name[-12:-8]).stderr
+    assert "nothing may go" in stx("gc", "--yes").stdout
+    stx("gc", "--unpin", dropped.name)
+    assert "removed 1 thing" in stx("gc", "--yes").stderr
+    assert sorted(stx.store.stages.iterdir()) == [one for one in before if one != dropped]
+    assert "no such stage here" in stx("gc", "--pin", "nothing", code=2).stderr
+    assert 'did you mean "chain"?' in stx("gc", "--forget", "chian", code=2).stderr
+    assert "removed 3 things" in stx("gc", "--forget", "chain", "--yes").stderr
+    assert not list(stx.store.stages.iterdir()) and not list(stx.store.experiments.iterdir())
+    stx("submit", str(path))
+
+
+@pytest.mark.slow
+def test_gc_forgets_no_experiment_that_is_being_driven_or_has_jobs(stx: Shell) -> None:
+    path = stx.write(SLOW)
+    driver = stx.start("submit", str(path))
+    wait_until(lambda: stx.log_says("begun"))
+    assert "another coordinator drives this experiment" in stx("gc", "--forget", "slow", "--yes", code=6).stderr
+    driver.kill()
+    driver.communicate()
+    assert "has jobs that are not over" in stx("gc", "--forget", "slow", "--yes", code=2).stderr
+    (stx.folder / "go").touch()
+    stx("submit", str(path))
+    assert stx.states("slow") == {"slow": "DONE"}

@@ -102,12 +102,15 @@ class Observer:
 class Lease:
     """A lease that was ours when it was made; `hold` tells whether it still is."""
 
-    def __init__(self, experiment: ExperimentDir, *, token: int, lease_s: float, clock: Clock, me: str) -> None:
+    def __init__(
+        self, experiment: ExperimentDir, *, token: int, lease_s: float, clock: Clock, me: str, code: str
+    ) -> None:
         self.token = token
         self._experiment = experiment
         self._lease_s = lease_s
         self._clock = clock
         self._me = me
+        self._code = code
         self._beat = 0
         self._renewed = clock()
 
@@ -127,7 +130,7 @@ class Lease:
                 self._write(released=True)
 
     def _write(self, *, released: bool) -> None:
-        record = content(self._me, beat=self._beat, lease_s=self._lease_s, released=released)
+        record = content(self._me, beat=self._beat, lease_s=self._lease_s, released=released, code=self._code)
         records.write(_file(self._experiment, self.token), record)
 
     def _lost(self) -> LeaseHeld:
@@ -144,8 +147,11 @@ def acquire(
     sleep: Callable[[float], None] = time.sleep,
     me: str | None = None,
     is_gone: Gone = _is_gone,
+    code: str = "",
 ) -> Lease:
-    """Take the lease. A holder that may be dead is watched for as long as its lease lasts; LeaseHeld if it lives."""
+    """Take the lease. A holder that may be dead is watched for as long as its lease lasts; LeaseHeld if it lives.
+    `code` is the digest of the sources that the holder may run from: they stay while it holds.
+    """
     me = me or processes.unique_id(processes.me())
     experiment.lease.mkdir(parents=True, exist_ok=True)
     observer = Observer(experiment, clock=clock, is_gone=is_gone)
@@ -154,24 +160,36 @@ def acquire(
         if _contents(experiment) != seen:
             raise _held(experiment)
         sleep(POLL_S)
-    lease = take(experiment, token=free + 1, lease_s=lease_s, clock=clock, me=me)
+    lease = take(experiment, token=free + 1, lease_s=lease_s, clock=clock, me=me, code=code)
     if lease is None:
         raise _held(experiment)
     return lease
 
 
-def take(experiment: ExperimentDir, *, token: int, lease_s: float, clock: Clock, me: str) -> Lease | None:
+def take(
+    experiment: ExperimentDir, *, token: int, lease_s: float, clock: Clock, me: str, code: str = ""
+) -> Lease | None:
     """Link this number; None when somebody was first. It must be the one after a token that was seen to be free: the
     highest plus one, read anew, would take the lease from a holder that came in between.
     """
-    if not records.publish(_file(experiment, token), content(me, beat=0, lease_s=lease_s, released=False)):
+    record = content(me, beat=0, lease_s=lease_s, released=False, code=code)
+    if not records.publish(_file(experiment, token), record):
         return None
-    return Lease(experiment, token=token, lease_s=lease_s, clock=clock, me=me)
+    return Lease(experiment, token=token, lease_s=lease_s, clock=clock, me=me, code=code)
 
 
-def content(me: str, *, beat: int, lease_s: float, released: bool) -> dict[str, Any]:
+def content(me: str, *, beat: int, lease_s: float, released: bool, code: str) -> dict[str, Any]:
     """What a lease file says. `me` is the process, under a name that is never given twice."""
-    return {"process": me, "host": socket.gethostname(), "beat": beat, "lease_s": lease_s, "released": released}
+    said = {"process": me, "host": socket.gethostname(), "beat": beat, "lease_s": lease_s, "released": released}
+    return said | {"code": code}
+
+
+def code_in_use(experiment: ExperimentDir) -> str:
+    """The digest of the sources that whoever may hold the lease may run from; nothing when surely nobody holds it."""
+    _, record = _contents(experiment)
+    if record is None or record["released"] or _is_gone(record["process"]):
+        return ""
+    return str(record.get("code", ""))
 
 
 def _contents(experiment: ExperimentDir) -> Contents:

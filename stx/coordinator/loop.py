@@ -54,7 +54,7 @@ def drive(
 
     experiment = store.experiment(graph.experiment)
     with writing(experiment.path):
-        lease = acquire(experiment, lease_s=cluster.lease_s, sleep=wait)
+        lease = acquire(experiment, lease_s=cluster.lease_s, sleep=wait, code=code.digest)
     try:
         check_prepared(store, graph)
         coordinator = Coordinator(
@@ -157,7 +157,7 @@ def command(
     """Carry out a cancel or a retry when nobody drives the experiment: takes the lease, starts nothing. LeaseHeld when
     somebody does: put it into the inbox then.
     """
-    lease = acquire(store.experiment(graph.experiment), lease_s=cluster.lease_s)
+    lease = acquire(store.experiment(graph.experiment), lease_s=cluster.lease_s, code=code.digest)
     try:
         coordinator = Coordinator(store, graph, cluster, launcher, lease=lease, code=code, python=python)
         coordinator.open()

@@ -5,7 +5,9 @@ covers only what decides the numbers: worker, model, flow, alignment, data, eval
 deepspeed; a checkpoint of another one is refused.
 """
 
+import contextlib
 import hashlib
+import os
 import shutil
 from dataclasses import dataclass
 from importlib import metadata
@@ -39,6 +41,8 @@ def snapshot(store: Store) -> Code:
     path = store.code(digest)
     if not path.exists():
         _copy(sources, path)
+    with contextlib.suppress(PermissionError):  # another user's copy
+        os.utime(path)  # "used now": what was used lately stays, also before a lease or an attempt names it
     _verify(path, hashes)
     return Code(digest=digest, science_digest=science_digest(hashes), path=path)
 

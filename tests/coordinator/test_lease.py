@@ -215,4 +215,4 @@ def test_a_killed_process_is_followed_at_once_and_a_stopped_one_is_not(experimen
 def test_a_lease_file_says_who_and_nothing_secret(experiment):
     acquire(experiment, lease_s=20).release()
     record = json.loads((experiment.lease / "1").read_bytes())
-    assert set(record) == {"process", "host", "beat", "lease_s", "released"}
+    assert set(record) == {"process", "host", "beat", "lease_s", "released", "code"}
