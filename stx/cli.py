@@ -200,6 +200,46 @@ def show(
 
 
 @app.command()
+def sample(
+    run: Annotated[str, typer.Argument(help="A train stage, one point of its sweep, or its key's first 4+ digits.")],
+    labels: Annotated[
+        str, typer.Option("--labels", help="Class numbers or names: 3,3,7. Or all: one of each.")
+    ] = "all",
+    cfg: Annotated[float | None, typer.Option("--cfg", help="Guidance; 1 is none.")] = None,
+    interval: Annotated[
+        str | None, typer.Option("--interval", help="Where guidance acts: LOW,HIGH in t (t=1 is noise).")
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Steps of the solver.")] = None,
+    solver: Annotated[str | None, typer.Option("--solver", help="The solver, as in a sample stage.")] = None,
+    at: Annotated[int | None, typer.Option("--at", help="The milestone, in steps; the newest finished one.")] = None,
+    num: Annotated[int | None, typer.Option("--num", help="Images in all; labels are taken in turn.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the noise; image j has the same in every grid.")] = 0,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The PNG; else RUN-IMAGES.png here.")] = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Draw images from a run's newest milestone: a grid as PNG. Works while the run goes on.
+
+    Example: stx sample phase2:guidance=5,seed=0 --labels 3,3,7 --cfg 4 --interval 0,0.65
+    """
+    from stx.verbs import sample as verb
+
+    sampler = {"guidance": cfg, "interval": verb.interval_of(interval), "steps": steps, "solver": solver}
+    wishes = verb.Wishes(
+        run=run,
+        labels=labels,
+        sampler=sampler,
+        at=at,
+        num=num,
+        seed=seed,
+        output=output,
+        store=store,
+        as_json=as_json,
+    )
+    verb.run(wishes)
+
+
+@app.command()
 def cancel(pattern: Stages, store: Store = None, cluster: Cluster = None) -> None:
     """End the jobs of stages and start them no more. Deletes nothing; `stx retry` takes it back.
 

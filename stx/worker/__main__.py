@@ -1,5 +1,5 @@
 """`python -m stx.worker run <attempt dir>` is one rank of one attempt; `check` says whether networks can be built
-(shapes as JSON on stdin).
+(shapes as JSON on stdin); `sample` makes a picture (a request as JSON on stdin).
 
 The first import installs the signal handlers, before anything slow: a USR2 that comes while torch loads must not kill.
 What happened becomes one outcome record, which beats whatever the scheduler says of the process.
@@ -20,7 +20,9 @@ def main(arguments: list[str]) -> int:
             return entry.run(folder)
         case ["check"]:
             return entry.check(sys.stdin.read())
-    sys.stderr.write("usage: python -m stx.worker run <attempt dir> | check < shapes.json\n")
+        case ["sample"]:
+            return entry.sample(sys.stdin.read())
+    sys.stderr.write("usage: python -m stx.worker run <attempt dir> | check < shapes.json | sample < request.json\n")
     return 2
 
 

@@ -85,6 +85,18 @@ def check(text: str) -> int:
     return 0
 
 
+def sample(text: str) -> int:
+    """Make one grid of images; an error is one JSON object on stdout."""
+    from stx.worker import grid
+
+    try:
+        grid.make(json.loads(text))
+    except StxError as error:
+        _print({"exit_code": error.exit_code, "where": error.where, "what": error.what, "hint": error.hint})
+        return error.exit_code
+    return 0
+
+
 def _set_threads(attempt: Attempt) -> None:
     """As many threads as cores were granted; a `command` stage starts without torch."""
     if attempt.kind != "command":
