@@ -111,14 +111,15 @@ def facts(options: Options, inputs: Inputs) -> dict[str, Any]:
 
 
 def cost(options: Options, inputs: Inputs, wants: tuple[int, ...]) -> Cost:
-    """A pass of every row at every t, of the pictured ones with the teacher too, and their decoding."""
+    """Passes of all rows at every t, with the label for pictures and without for probes, and through the teacher."""
     run, latent = inputs["run"].options, latents.latent_shape(inputs["latents"])
-    probed = options.probe.num_train + options.probe.num_test
-    flops = (options.num_images + probed) * sizes.forward_flops(run.model, latent)
+    held_out = max(options.num_images, options.probe.num_test)
+    rows = held_out + options.probe.num_train + options.probe.num_test
+    flops = rows * sizes.forward_flops(run.model, latent)
     flops += options.num_images * autoencoder.decode_flops(inputs["autoencoder"])
     if "teacher" in inputs:
         shape, _ = train.teacher_net(inputs["teacher"])
-        flops += options.num_images * sizes.teacher_flops(shape, latent, block=run.alignment.teacher_block)
+        flops += held_out * sizes.teacher_flops(shape, latent, block=run.alignment.teacher_block)
     return Cost(flops=flops * len(options.times) * len(wants), bytes=float(_bytes(options, inputs) * len(wants)))
 
 

@@ -10,7 +10,9 @@ milestone is there.
                    probes.npy    float32 (T, B): accuracy on held-out images of a ridge classifier, fitted to train
                                  images, on hidden states averaged over the tokens
 
-For the probes the network gets the null label: the true one is part of what it computes with, and would be found in it.
+Components are those of what is left of a hidden state when its mean over all held-out images that are looked at is
+taken away, at each place: without that the place, which the position embedding tells every token, is nearly all that is
+seen. For the probes the network gets the null label: the true one is part of what it computes with, and would be found.
 Networks see chunks of `batch` rows. A file that is there is not made again.
 """
 
@@ -50,15 +52,16 @@ def run(attempt: Attempt) -> None:
 def _make_part(attempt: Attempt, *, images: int, subject: Subject) -> None:
     science, source = attempt.science, attempt.input("run").stage.part("train", images)
     model = sit_weights.milestone(source, weights=science["weights"], shape=attempt.where["shape"])
-    pictured, probed = science["num_images"], science["probe"]["num_train"] + science["probe"]["num_test"]
+    pictured, held_out = science["num_images"], len(subject.held_out.labels)
+    probed = len(subject.train.labels) + science["probe"]["num_test"]
     made: dict[str, tuple[Callable[[Look], NDArray[Any]], int]] = {  # and the rows that are looked at, for each t
         "images.npy": (pixels, 0),
         "noisy.npy": (noisy, pictured),
-        "pca.npy": (pictures, pictured),
+        "pca.npy": (pictures, held_out),
         "probes.npy": (probes, probed),
     }
     if subject.teacher is not None:
-        made["guided.npy"] = (guided, pictured)
+        made["guided.npy"] = (guided, held_out)
     rows_of = {name: count * len(science["times"]) for name, (_, count) in made.items()}
     look = Look(Progress(attempt, total=sum(rows_of.values())), subject, model)
     folder = attempt.stage.part(attempt.kind, images).path
@@ -99,17 +102,21 @@ def pixels(look: Look) -> NDArray[np.uint8]:
 
 def noisy(look: Look) -> NDArray[np.uint8]:
     """x_t, decoded (n, T, H, W, C)."""
-    decode = look.subject.autoencoder.decode
-    return look.at_every_time(lambda x, t, labels: decode(x).permute(0, 2, 3, 1), np.asarray)
+
+    def decoded(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        return look.subject.autoencoder.decode(x).permute(0, 2, 3, 1)
+
+    return look.at_every_time(lambda t: look.over_rows(look.pictured, decoded, t=t))
 
 
 def pictures(look: Look) -> NDArray[np.uint8]:
     """Components of the tokens after each block (n, T, B, g, g, 3)."""
 
-    def coloured(hidden: NDArray[np.float32]) -> NDArray[np.uint8]:  # (n, B, tokens, D) -> (n, B, g, g, 3)
+    def at(t: float) -> NDArray[np.uint8]:
+        hidden = look.deviations(look.hidden, t=t)  # (n, B, tokens, D)
         return np.stack([components.picture(hidden[:, place]) for place in range(hidden.shape[1])], axis=1)
 
-    return look.at_every_time(look.hidden, coloured)
+    return look.at_every_time(at)
 
 
 def guided(look: Look) -> NDArray[np.uint8]:
@@ -120,7 +127,11 @@ def guided(look: Look) -> NDArray[np.uint8]:
         found = teacher_features(teacher, x, t, labels, block=asked["block"])
         return torch.stack([guided_target(found, guidance=one) for one in (1.0, asked["guidance"])], dim=1)
 
-    return look.at_every_time(features, lambda both: components.side_by_side(both[:, 0], both[:, 1]))
+    def at(t: float) -> NDArray[np.uint8]:
+        both = look.deviations(features, t=t)
+        return components.side_by_side(both[:, 0], both[:, 1])
+
+    return look.at_every_time(at)
 
 
 def probes(look: Look) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 A function takes (x_t (R, C, h, w), t (R,), labels (R,)) and gives a tensor (R, ...).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,17 +51,28 @@ class Look:
         found = self.model(x, t, labels, taps=self.blocks, stop_block=self.blocks[-1]).hidden
         return torch.stack([found[block] for block in self.blocks], dim=1)
 
-    def at_every_time(
-        self, function: Function, finished: Callable[[NDArray[Any]], NDArray[np.uint8]]
-    ) -> NDArray[np.uint8]:
-        """(n, T, ...): what `finished` makes of `function` of all pictured rows, at each t."""
-        made = [finished(self.over_rows(self.pictured, function, t=t)) for t in self.science["times"]]
-        return np.stack(made, axis=1)
+    def at_every_time(self, made: Callable[[float], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """(n, T, ...): what `made` makes of the pictured rows at each t."""
+        return np.stack([made(t) for t in self.science["times"]], axis=1)
+
+    def over_rows(self, seen: Rows, function: Function, *, t: float) -> NDArray[Any]:
+        """`function` over rows at t (N, ...)."""
+        return np.concatenate(list(self._chunks(seen, function, t=t)))
+
+    def deviations(self, function: Function, *, t: float) -> NDArray[np.float64]:
+        """`function` over the pictured rows at t (n, ...), less its mean over all held-out rows."""
+        pictured, seen = self.science["num_images"], self.subject.held_out
+        kept: list[NDArray[Any]] = []
+        total: NDArray[np.float64] | float = 0.0
+        for chunk in self._chunks(seen, function, t=t):
+            kept.append(chunk[: max(0, pictured - sum(map(len, kept)))])
+            total = total + chunk.sum(axis=0, dtype=np.float64)
+        return np.concatenate(kept) - total / len(seen.labels)
 
     @torch.no_grad()
-    def over_rows(self, seen: Rows, function: Function, *, t: float) -> NDArray[Any]:
-        """`function` over rows at t, in padded chunks."""
-        batch, parts = self.science["batch"], []
+    def _chunks(self, seen: Rows, function: Function, *, t: float) -> Iterator[NDArray[Any]]:
+        """The same in padded chunks, the padding cut off."""
+        batch = self.science["batch"]
         times, interpolant = torch.full((batch,), t, device=device()), self.progress.attempt.where["interpolant"]
         for first, last in rows.spans(len(seen.labels), batch=batch):
             latents, noise, labels = (
@@ -69,6 +80,5 @@ class Look:
                 for value in (seen.latents, seen.noise, seen.labels)
             )
             noisy = noisy_at(latents, noise, times, interpolant=interpolant)
-            parts.append(function(noisy, times, labels)[: last - first].cpu())
+            yield function(noisy, times, labels)[: last - first].cpu().numpy()
             self.progress.advance(last - first)
-        return torch.cat(parts).numpy()
