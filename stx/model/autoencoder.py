@@ -106,7 +106,11 @@ def unit_scale(moments: Tensor) -> UnitScale:
     return UnitScale(scale=float(variance.rsqrt()), shift=float(shift))
 
 
-def psnr(images: Tensor, reconstructed: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of uint8 images: of the squared error averaged over the whole set."""
-    error = (images.double() - reconstructed.double()).square().mean()
+def squared_error(images: Tensor, reconstructed: Tensor) -> Tensor:
+    """Sum of squared differences of each uint8 image (B,); whole numbers in float64, so no order of sums matters."""
+    return (images.double() - reconstructed.double()).square().sum(dim=(1, 2, 3))
+
+
+def psnr(error: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of the squared error averaged over a whole set of uint8 images."""
     return float(10.0 * torch.log10(255.0**2 / error))

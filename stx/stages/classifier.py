@@ -30,6 +30,11 @@ def check(options: Options, inputs: Inputs) -> list[Problem]:
     return [Problem(("channels",), f"{levels} levels halve a resolution of {resolution} to nothing")]
 
 
+def smoke(options: Options) -> dict[str, int]:
+    """Two steps."""
+    return {"steps": 2}
+
+
 def forward_flops(classifier: Bound) -> float:
     """Features and logits of one image."""
     return _flops(classifier.options, classifier.inputs["images"])

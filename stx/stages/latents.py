@@ -69,7 +69,7 @@ def _num_rows(options: Options, inputs: Inputs) -> int:
 
 def _shape(encoder: Bound, picture: Bound) -> LatentShape:
     return LatentShape(
-        channels=encoder.options.latent_channels,
+        channels=autoencoder.latent_channels(encoder),
         size=picture.options.resolution // autoencoder.downsampling(encoder),
         num_classes=images.source_of(picture).num_classes,
     )

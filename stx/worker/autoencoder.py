@@ -1,7 +1,10 @@
-"""The autoencoder stage: trains a small AutoencoderKL on the train split, measures it there and on held_out.
+"""The autoencoder stage: a small AutoencoderKL trained on the train split, or one that was trained elsewhere; measured
+on held_out.
 
 payload/autoencoder.safetensors   weights, diffusers' names
-        config.json               diffusers' arguments; shift_factor and scaling_factor are those of the train split
+        config.json               diffusers' arguments; shift_factor and scaling_factor are those of the train split, or
+                                  (pretrained, unless asked for) those of its own config
+        origin.json               of a pretrained one: hub id and revision or version, digests of its files
         quality.json              PSNR in dB on held_out, of means and of posterior samples
 """
 
@@ -15,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jobs.runtime import Heart
 from stx import records
 from stx.data import noise
 from stx.data.latents import scaled, unscaled
@@ -22,16 +26,19 @@ from stx.data.noise import Purpose
 from stx.data.order import Order
 from stx.model import autoencoder, rows
 from stx.model.blocks import initialised
-from stx.worker import publish, tensors
+from stx.worker import pretrained, publish, tensors
 from stx.worker.attempt import Attempt
 from stx.worker.device import device
 from stx.worker.fit import fit
-from stx.worker.images import read_info, read_split
+from stx.worker.images import LazyImages, read_info, read_split
 from stx.worker.inputs import verified_payload
 from stx.worker.progress import Progress, conclude
 
 GRAD_CLIP = 1.0
-ENCODE_BATCH = 64
+LARGEST_BATCH = 64
+LARGEST_LAYER = 1 << 26  # values of the first layer of one chunk: a quarter of a GiB
+SCALE_IMAGES = 10_000  # of more train images as many, evenly spread, are measured
+Images = Tensor | LazyImages
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,12 @@ class Autoencoder:
         size = autoencoder.latent_size(self.built_with)
         return self.built_with["latent_channels"], size, size
 
+    @property
+    def batch(self) -> int:
+        """Images that are measured at once."""
+        layer = self.built_with["block_out_channels"][0] * self.built_with["sample_size"] ** 2
+        return max(1, min(LARGEST_BATCH, LARGEST_LAYER // layer))
+
     def encode(self, images: Tensor) -> Tensor:
         """Moments of one chunk of uint8 images."""
         with torch.no_grad():
@@ -62,9 +75,24 @@ class Autoencoder:
 
 
 def run(attempt: Attempt) -> None:
-    """Train, measure, publish."""
-    science, source = attempt.science, attempt.input("images")
-    info = read_info(source)
+    """Train or read, measure, publish."""
+    source = attempt.input("images")
+    train, held_out = read_split(source, "train").images, read_split(source, "held_out").images
+    if "hub" in attempt.science or "path" in attempt.where:
+        progress = Progress(attempt, total=len(held_out))
+        fitted, unused = _pretrained(attempt, train), 0
+    else:
+        unused = attempt.science["steps"] * attempt.science["batch"]
+        progress = Progress(attempt, total=unused)
+        fitted = _trained(attempt, train)
+    quality = _quality(fitted, held_out, seed=attempt.science["seed"], first=unused, heart=attempt.heart)
+    _publish(attempt.stage.payload, fitted, quality=quality)
+    conclude(progress, info=quality)
+
+
+def _trained(attempt: Attempt, images: Images) -> Autoencoder:
+    """One that is trained here, with the scale that its train images ask for."""
+    science, info = attempt.science, read_info(attempt.input("images"))
     built_with = autoencoder.arguments(
         image_channels=info.channels,
         resolution=info.resolution,
@@ -75,8 +103,6 @@ def run(attempt: Attempt) -> None:
     )
     seed = noise.init_seed(science["seed"], Purpose.AUTOENCODER_INIT)
     model = initialised(lambda: autoencoder.build(built_with), seed=seed).to(device())
-    images = read_split(source, "train").images
-    progress = Progress(attempt, total=science["steps"] * science["batch"])
     fit(
         attempt,
         module=model,
@@ -88,10 +114,19 @@ def run(attempt: Attempt) -> None:
         log_every=attempt.where["log_every"],
     )
     model.eval()
-    fitted = _measured(Autoencoder(model, built_with, scale=1.0, shift=0.0), images)
-    quality = _quality(fitted, read_split(source, "held_out").images, seed=science["seed"], first=progress.total)
-    _publish(attempt.stage.payload, fitted, quality=quality)
-    conclude(progress, info=quality)
+    return _measured(Autoencoder(model, built_with, scale=1.0, shift=0.0), images, heart=attempt.heart)
+
+
+def _pretrained(attempt: Attempt, images: Images) -> Autoencoder:
+    """One that was trained elsewhere, with the scale of its config unless the stage asks for a measured one."""
+    attempt.heart.beat("start")
+    info = read_info(attempt.input("images"))
+    found = pretrained.read(attempt, resolution=info.resolution, channels=info.channels)
+    publish.publish_json(attempt.stage.payload / "origin.json", found.origin)
+    model = found.model.requires_grad_(False).eval().to(device())
+    scale, shift = found.built_with["scaling_factor"], found.built_with["shift_factor"]
+    read = Autoencoder(model, found.built_with, scale=scale, shift=shift)
+    return _measured(read, images, heart=attempt.heart) if found.origin["scale"] == "measured" else read
 
 
 def load(payload: Path) -> Autoencoder:
@@ -105,7 +140,7 @@ def load(payload: Path) -> Autoencoder:
     return Autoencoder(model, config, scale=config["scaling_factor"], shift=config["shift_factor"])
 
 
-def _loss(model: nn.Module, images: Tensor, *, science: Any, latent_size: int) -> Callable[[int], dict[str, Tensor]]:
+def _loss(model: nn.Module, images: Images, *, science: Any, latent_size: int) -> Callable[[int], dict[str, Tensor]]:
     """The loss of step k, a function of the weights and k."""
     seed, batch, channels = science["seed"], science["batch"], science["latent_channels"]
     order = Order((len(images),), seed=seed, purpose=Purpose.AUTOENCODER_ORDER)
@@ -120,28 +155,41 @@ def _loss(model: nn.Module, images: Tensor, *, science: Any, latent_size: int) -
     return loss
 
 
-def _measured(fresh: Autoencoder, images: Tensor) -> Autoencoder:
+def _measured(fresh: Autoencoder, images: Images, *, heart: Heart) -> Autoencoder:
     """The same, with the scale that its moments of `images` ask for, in the arguments too."""
-    moments = rows.chunked(fresh.encode, images, batch=ENCODE_BATCH)
-    scale, shift = autoencoder.unit_scale(moments)
+
+    def moments_of(numbers: Tensor) -> Tensor:
+        heart.beat("other")
+        return fresh.encode(images[numbers])
+
+    count = min(len(images), SCALE_IMAGES)
+    spread = torch.arange(count) * len(images) // count
+    scale, shift = autoencoder.unit_scale(rows.chunked(moments_of, spread, batch=fresh.batch))
     built_with = fresh.built_with | {"scaling_factor": scale, "shift_factor": shift}
     return Autoencoder(fresh.model, built_with, scale=scale, shift=shift)
 
 
-def _quality(fitted: Autoencoder, images: Tensor, *, seed: int, first: int) -> dict[str, float]:
+def _quality(fitted: Autoencoder, images: Images, *, seed: int, first: int, heart: Heart) -> dict[str, float]:
     """PSNR of reconstructions from means and from posterior samples.
 
     `first` is the first row of noise that training left unused.
     """
     channels, size, _ = fitted.latent_shape
-    mean, std = rows.chunked(fitted.encode, images, batch=ENCODE_BATCH).chunk(2, dim=1)
-    numbers = np.arange(first, first + len(images))
-    drawn = _normals(seed, Purpose.AUTOENCODER_NOISE, numbers, channels=channels, size=size)
-    found: dict[str, float] = {"held_out_images": len(images)}
-    for name, posterior_noise in (("psnr", torch.zeros_like(drawn)), ("psnr_sampled", drawn)):
-        latents = scaled(mean, std, posterior_noise, scale=fitted.scale, shift=fitted.shift)
-        found[name] = autoencoder.psnr(images, rows.chunked(fitted.decode, latents, batch=ENCODE_BATCH))
-    return found
+
+    def errors_of(numbers: Tensor) -> Tensor:
+        heart.beat("other")
+        chunk = images[numbers]
+        mean, std = fitted.encode(chunk).chunk(2, dim=1)
+        drawn = _normals(seed, Purpose.AUTOENCODER_NOISE, first + numbers.numpy(), channels=channels, size=size)
+        errors = []
+        for posterior_noise in (torch.zeros_like(drawn), drawn):
+            latents = scaled(mean, std, posterior_noise, scale=fitted.scale, shift=fitted.shift)
+            errors.append(autoencoder.squared_error(chunk, fitted.decode(latents)))
+        return torch.stack(errors, dim=1)
+
+    total = rows.chunked(errors_of, torch.arange(len(images)), batch=fitted.batch).sum(dim=0)
+    psnr, psnr_sampled = (autoencoder.psnr(error / (len(images) * images[0].numel())) for error in total)
+    return {"held_out_images": len(images), "psnr": psnr, "psnr_sampled": psnr_sampled}
 
 
 def _publish(payload: Path, fitted: Autoencoder, *, quality: dict[str, float]) -> None:

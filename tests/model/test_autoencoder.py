@@ -75,7 +75,9 @@ def test_the_unit_scale_makes_posterior_samples_standard() -> None:
 
 def test_psnr_of_an_error_of_one_level_is_known() -> None:
     black = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
-    assert autoencoder.psnr(black, black + 1) == pytest.approx(48.1308, abs=1e-3)
+    error = autoencoder.squared_error(black, black + 1)
+    assert error.tolist() == [16.0, 16.0]
+    assert autoencoder.psnr(error.sum() / black.numel()) == pytest.approx(48.1308, abs=1e-3)
 
 
 def test_group_counts_divide_every_width() -> None:
