@@ -5,6 +5,7 @@ attention and for the MLP, all zero at the start, so a fresh block is the identi
 published weights.
 """
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import TypeVar
@@ -82,12 +83,28 @@ def time_frequencies(t: Tensor) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
+def without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
+    """A region in which autocast casts nothing; the meta device knows no autocast."""
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return contextlib.nullcontext()
+
+
+class Fp32Linear(nn.Linear):
+    """A Linear that multiplies in fp32 whatever the precision of the run: under autocast, and with bf16 weights."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(..., in) -> (..., out) in fp32."""
+        with without_autocast(hidden.device.type):
+            return nn.functional.linear(hidden.float(), self.weight.float(), self.bias.float())
+
+
 class TimestepEmbedder(nn.Module):
-    """t (B,) -> (B, D): sinusoid, Linear, SiLU, Linear."""
+    """t (B,) -> (B, D) in fp32: sinusoid, Linear, SiLU, Linear. In bf16 neighbouring t would be one and the same."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
+        self.mlp = nn.Sequential(Fp32Linear(FREQUENCIES, width), nn.SiLU(), Fp32Linear(width, width))
 
     def forward(self, t: Tensor) -> Tensor:
         """(B,) -> (B, D)."""

@@ -209,3 +209,43 @@ def test_weights_of_another_model_are_refused_by_name_and_nothing_is_loaded(chan
         load_weights(target, weights, where="w.safetensors")
     assert str(caught.value).startswith("w.safetensors")
     assert torch.equal(target.blocks[0].mlp.fc1.weight, tiny(seed=2).blocks[0].mlp.fc1.weight)
+
+
+def gradients(model: SiT, noisy: torch.Tensor, t: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+    model.zero_grad()
+    output = model(noisy, t, labels, taps=(1,))
+    (output.velocity.float().square().mean() + output.hidden[1].float().square().mean()).backward()
+    return [parameter.grad for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["fp32", "autocast"])
+def test_checkpointed_activations_change_no_bit_of_a_gradient(autocast):
+    model = awake(tiny())
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        kept = [gradient.clone() for gradient in gradients(model, *batch())]
+        model.activation_checkpointing = True
+        assert all(map(torch.equal, kept, gradients(model, *batch())))
+
+
+def test_the_embedding_of_t_is_fp32_in_every_precision():
+    embedder = awake(tiny()).t_embedder
+    t = torch.linspace(0, 1, 7)
+    exact = embedder(t)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(embedder(t), exact)
+    rounded = embedder.to(torch.bfloat16)(t)
+    assert rounded.dtype == torch.float32
+    assert torch.allclose(rounded, exact, rtol=0.05, atol=0.01)
+
+
+def test_with_bf16_weights_the_residual_stream_is_bf16_and_near_that_of_fp32():
+    model, (noisy, t, labels) = awake(tiny()), batch()
+    exact = model(noisy, t, labels, taps=(2,))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = model(noisy, t, labels, taps=(2,))
+    assert cast.hidden[2].dtype == torch.float32
+    output = model.to(torch.bfloat16)(noisy, t, labels, taps=(2,))
+    assert output.hidden[2].dtype == output.velocity.dtype == torch.bfloat16
+    for one in (cast, output):
+        assert torch.allclose(one.velocity.float(), exact.velocity, rtol=0.05, atol=0.05)
+        assert torch.allclose(one.hidden[2].float(), exact.hidden[2], rtol=0.05, atol=0.05)
