@@ -9,6 +9,7 @@
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +23,18 @@ WEIGHTS = "weights.safetensors"
 LABELS = "labels.npy"
 SCORES = "scores.json"
 
+# What the names of tensors in WEIGHTS begin with: the weights themselves, and the first of their EMAs.
+RAW, EMA = "raw", "ema"
+
 CHECKPOINT = re.compile(r"(\d+)-(\d+)")  # <images>-<attempt>
 _INTENT = re.compile(r"(\d+)\.intent\.json")
 _EVENTS = re.compile(r"events-(\d+)\.jsonl")
+
+
+def ema_sections(ema_decay: float | Sequence[float]) -> dict[float, str]:
+    """What the EMA of each decay of a run is called in its checkpoints and WEIGHTS: ema, ema_<second decay>, ..."""
+    first, *others = [ema_decay] if isinstance(ema_decay, int | float) else ema_decay
+    return {first: EMA} | {decay: f"{EMA}_{decay}" for decay in others}
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,8 @@ class StageResources(Section):
     gpus_per_rank: Gpus = 0
     mem_gb: float = Field(default=4.0, gt=0)
     time: Seconds = 3600.0
-    zero_stage: Annotated[int, only(1)] = 1
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 1
+    activation_checkpointing: bool = False
     compile: Annotated[bool, only(valid=False)] = False
     noise_on: Annotated[str, choice("loader", "device")] = "loader"
     flops_per_s: float | None = Field(default=None, gt=0)

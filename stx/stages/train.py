@@ -43,6 +43,7 @@ from stx.times import DISTRIBUTIONS, INTERPOLANTS, Distribution
 
 RECIPE = 1
 job = base.job
+FP32, BF16_AUTOCAST, BF16_WEIGHTS = "fp32", "bf16_autocast", "bf16_weights"
 KEPT_CHECKPOINTS = 2
 
 
@@ -58,18 +59,32 @@ Model = Annotated[SitShape, PlainValidator(model_shape)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
+def decays(value: Any) -> float | tuple[float, ...]:
+    """One decay, or several in a list; a list of one is that one."""
+    found = list(value) if isinstance(value, list | tuple) else [value]
+    numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in found)
+    if not found or not numbers or not all(0 <= one < 1 for one in found):
+        raise refusal("must be a decay, at least 0 and below 1, or a list of them", "for example [0.999, 0.9999]")
+    if len(set(found)) < len(found):
+        raise refusal("names a decay twice", "an EMA of each decay is kept once")
+    return float(found[0]) if len(found) == 1 else tuple(map(float, found))
+
+
+Decays = Annotated[float | tuple[float, ...], PlainValidator(decays)]
+
+
 class Options(StageOptions):
     """`order_window` is how many shards are shuffled together; `milestones` are steps."""
 
     latents: str = input_("latents")
     model: Model = science()
     global_batch: Positive = science()
-    precision: Annotated[str, choice("fp32", later=("bf16_autocast", "bf16_weights"))] = science()
+    precision: Annotated[str, choice(FP32, BF16_AUTOCAST, BF16_WEIGHTS)] = science(BF16_AUTOCAST)
     lr: float = science(1e-4, gt=0)
     betas: Two[Share] = science((0.9, 0.999))
     weight_decay: float = science(0.0, ge=0)
     grad_clip: float = science(1.0, gt=0)
-    ema_decay: Share = science(0.9999)
+    ema_decay: Decays = science(0.9999)
     label_dropout: Share = science(0.1)
     qk_norm: bool = science(False)
     interpolant: Annotated[str, choice(*INTERPOLANTS)] = science("linear", neutral="linear")

@@ -28,7 +28,7 @@ from stx.worker.attempt import Attempt, NonFinite, Yielded
 from stx.worker.checkpoint import Checkpoint, Keeper
 from stx.worker.ranks import Ranks
 from stx.worker.telemetry import Meter
-from stx.worker.zero_state import Partition
+from stx.worker.zero.partition import Partition
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -164,8 +164,7 @@ class Loop:
         clip = self.attempt.science["grad_clip"]
         if norm > clip:
             self.partition.scale_gradients(clip / (norm + 1e-6))
-        self.engine.step()
-        self.partition.update_ema(decay=self.attempt.science["ema_decay"])
+        self.partition.step()
         self.progress.skipped_in_a_row = 0
 
     def skip(self, norm: float) -> None:
@@ -224,7 +223,7 @@ class Loop:
         self.progress.seconds = self.clock.seconds()
         checkpoint = self.keeper.save(
             images=images,
-            slices=self.partition.slices(),
+            slices=self.partition.written(),
             shapes=self.partition.shapes,
             progress=dump_progress(self.progress, attempt=self.attempt.number, updates=self.partition.updates),
         )

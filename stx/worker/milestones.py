@@ -1,6 +1,7 @@
 """Milestones of a train stage: a checkpoint of the wanted images-seen count, exported as one file.
 
     milestones/<images>/weights.safetensors   raw.model.* raw.alignment.* ema.model.* ema.alignment.*
+                                              and ema_<decay>.* for each further decay of the run
 
 Raw weights are the fp32 masters. A milestone is made from the checkpoint of exactly its count and from nothing else. A
 kill between the two loses nothing: the next attempt resumes from that checkpoint, or an earlier one, and comes by here
@@ -13,15 +14,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from stx.errors import DataError
-from stx.paths import WEIGHTS
+from stx.paths import RAW, WEIGHTS, ema_sections
 from stx.worker import checkpoint as checkpoints
 from stx.worker import publish, tensors
 from stx.worker.attempt import Attempt
 from stx.worker.checkpoint import Checkpoint
-from stx.worker.zero_state import EMA, MASTER
+from stx.worker.zero.partition import MASTER
 
 logger = logging.getLogger(__name__)
-PREFIXES = {"raw": MASTER, "ema": EMA}
 
 
 def publish_milestone(attempt: Attempt, checkpoint: Checkpoint, *, info: Mapping[str, Any]) -> None:
@@ -29,9 +29,10 @@ def publish_milestone(attempt: Attempt, checkpoint: Checkpoint, *, info: Mapping
     part = attempt.stage.part("train", checkpoint.images)
     if part.artifact.exists():
         return
+    emas = ema_sections(attempt.science["ema_decay"]).values()
     weights = {
         f"{prefix}.{name}": value
-        for prefix, section in PREFIXES.items()
+        for prefix, section in ((RAW, MASTER), *((ema, ema) for ema in emas))
         for name, value in checkpoint.read(section).items()
     }
     digest = publish.publish_chunks(part.path / WEIGHTS, tensors.chunks(weights))

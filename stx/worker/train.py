@@ -1,7 +1,7 @@
 """The train stage: builds everything from an attempt, restores the newest checkpoint, and hands over to the loop.
 
 Order matters at the start: fp32 weights go into the module before DeepSpeed is made from it; then Adam's moments, the
-EMA and the step count are set on the flat partition. There is no random state: the loader makes everything from (seed,
+EMAs and the step count are set on the flat partition. There is no random state: the loader makes everything from (seed,
 n).
 """
 
@@ -10,12 +10,15 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from stx import records
 from stx.data.features import FeatureCache
 from stx.data.latents import Latents
 from stx.data.loader import TrainLoader
 from stx.errors import ConfigError, DataError
 from stx.model.sit import SiT
+from stx.paths import ema_sections
 from stx.times import Distribution
 from stx.worker import milestones
 from stx.worker.attempt import Attempt
@@ -25,7 +28,8 @@ from stx.worker.module import Inputs, TrainingModule, build
 from stx.worker.ranks import Ranks, process_group
 from stx.worker.sit_weights import load_teacher
 from stx.worker.telemetry import Meter
-from stx.worker.zero_state import EMA, MASTER, MOMENTS, Partition, make_engine
+from stx.worker.zero.engine import BF16_WEIGHTS, EngineOptions, make
+from stx.worker.zero.partition import MASTER, Partition
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -51,14 +55,8 @@ def run(attempt: Attempt) -> None:
 def check_supported(attempt: Attempt) -> None:
     """Refuse by name what this version does not do; nothing is ignored."""
     layout, science = attempt.layout, attempt.science
-    refused = {
-        "zero_stage": (layout["zero_stage"], 1),
-        "compile": (layout["compile"], False),
-        "precision": (science["precision"], "fp32"),
-    }
-    for name, (value, only) in refused.items():
-        if value != only:
-            raise ConfigError(f"{name} = {value} is not built yet", hint=f"the only one is {only}")
+    if layout["compile"]:
+        raise ConfigError("compile = true is not built yet", hint="the only one is false")
     rows = attempt.world_size * layout["micro_batch"] * layout["accumulation"]
     assert rows == science["global_batch"], (
         f"{rows} rows a step in the layout, global_batch is {science['global_batch']}"
@@ -128,6 +126,7 @@ def _build(attempt: Attempt, ranks: Ranks) -> tuple[TrainLoader, TrainingModule]
         device=ranks.device,
         **_window(options, global_batch=science["global_batch"], cache=cache),
     )
+    module.model.activation_checkpointing = attempt.layout["activation_checkpointing"]
     return loader, module.to(ranks.device)
 
 
@@ -155,8 +154,10 @@ def _window(options: dict[str, Any], *, global_batch: int, cache: FeatureCache |
 
 
 def _teacher(attempt: Attempt, ranks: Ranks) -> SiT:
+    """The frozen teacher, in the student's precision: autocast reaches it in the student's forward pass."""
     shape = attempt.where["teacher_shape"]
-    return load_teacher(attempt.input("alignment.teacher").payload, shape=shape).to(ranks.device)
+    teacher = load_teacher(attempt.input("alignment.teacher").payload, shape=shape).to(ranks.device)
+    return teacher.to(torch.bfloat16) if attempt.science["precision"] == BF16_WEIGHTS else teacher
 
 
 def _engine(
@@ -166,18 +167,19 @@ def _engine(
     science, layout = attempt.science, attempt.layout
     if restored is not None:
         module.load_state_dict(restored.read(MASTER))
-    engine = make_engine(
-        module,
+    options = EngineOptions(
+        zero_stage=layout["zero_stage"],
+        precision=science["precision"],
         micro_batch=layout["micro_batch"],
         accumulation=layout["accumulation"],
-        world_size=ranks.size,
         lr=science["lr"],
         betas=tuple(science["betas"]),
         weight_decay=science["weight_decay"],
+        emas=ema_sections(science["ema_decay"]),
     )
-    partition = Partition(engine, rank=ranks.rank)
+    engine, partition = make(module, options, ranks=ranks)
     if restored is not None:
-        restored.fill(partition.slices((*MOMENTS, EMA)))
+        restored.fill(partition.restorable())
         partition.set_updates(restored.progress["updates"])
     return engine, partition
 

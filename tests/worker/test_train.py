@@ -23,7 +23,9 @@ from stx.worker import checkpoint as checkpoints
 from stx.worker import features, freeze, tensors, train
 from stx.worker.attempt import NonFinite, Yielded
 from stx.worker.loop import Loop
-from stx.worker.zero_state import SECTIONS
+from stx.worker.zero.partition import MASTER, MOMENTS
+
+SECTIONS = (MASTER, *MOMENTS, "ema")
 
 BATCH, STEPS, SAMPLES, CLASSES = 8, 40, 64, 4
 TOTAL = BATCH * STEPS
@@ -117,7 +119,7 @@ class Runs:
 
     def attempt(self, *, wants=(TOTAL,), ranks=1, micro=None, latents=None, every_s=1e9, inputs=None, **science):
         micro = micro or BATCH // ranks
-        layout = {"ranks": ranks, "micro_batch": micro, "accumulation": BATCH // ranks // micro, "zero_stage": 1}
+        layout = {"ranks": ranks, "micro_batch": micro, "accumulation": BATCH // ranks // micro, "zero_stage": 1, "activation_checkpointing": False}
         return self.workshop.attempt(
             "train",
             science=SCIENCE | science,
