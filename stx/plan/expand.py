@@ -14,12 +14,11 @@ from stx.config import schema
 from stx.config.cluster import Cluster
 from stx.config.load import Experiment
 from stx.config.schema import OptionsError, Problem
-from stx.errors import PlanError
 from stx.plan import drafts
 from stx.plan.drafts import Parsed, ParsedStage
 from stx.plan.join import Coordinates, Row, natural_join
 from stx.spec import Cost, Graph, Input, Node, StageSpec
-from stx.stages.base import Bound
+from stx.stages.base import Bound, LayoutError
 
 
 @dataclass(frozen=True)
@@ -185,19 +184,17 @@ def _place(stage: ParsedStage, parsed: Parsed, *, index: int, row: Row[Made]) ->
 
 
 def _check_layouts(stage: ParsedStage, made: Sequence[Made], cluster: Cluster) -> None:
-    """Every distinct batch fits every layout; the node that does not is named by its option."""
+    """Every distinct batch and precision fits the cluster file; the node that does not is named by its option."""
     seen: set[Any] = set()
     for item, parsed in _with_points(stage, made):
-        batch = item.spec.science.get("global_batch")
-        if batch in seen:
+        asked = tuple(item.spec.science.get(name) for name in ("global_batch", "precision"))
+        if asked in seen:
             continue
-        seen.add(batch)
+        seen.add(asked)
         try:
             stage.kind.layout(Node(item.place.name, item.stage, item.spec), cluster)
-        except PlanError as error:
-            if error.where is not None:
-                raise
-            problem = Problem(("global_batch",), f"{error.what} ({cluster.name})", error.hint)
+        except LayoutError as error:
+            problem = Problem(error.path, f"{error.what} ({cluster.name})", error.hint)
             raise drafts.refused(stage.draft, parsed.point, problem) from None
 
 

@@ -32,6 +32,14 @@ PACKAGE = "stx.stages"
 SEVERAL_RANKS = ("train", "latents", "features", "sample")
 
 
+class LayoutError(PlanError):
+    """An option, at `path`, does not go with what the cluster file asks for."""
+
+    def __init__(self, path: tuple[str | int, ...], what: str, *, hint: str) -> None:
+        super().__init__(what, hint=hint)
+        self.path = path
+
+
 @dataclass(frozen=True, eq=False)
 class Bound:
     """A planned stage as its consumers see it. `wants` are its images-seen counts, ascending."""

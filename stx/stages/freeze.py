@@ -31,6 +31,7 @@ class Options(StageOptions):
     run: str | None = input_("train", default=None)
     at: Annotated[str | int, PlainValidator(step_or_last)] = goal("last")
     weights: Annotated[str, choice("raw", "ema")] = science("raw")
+    ema_decay: float | None = science(None, neutral=None)
     checkpoint: UserPath | None = where(None)
     version: Annotated[str, Field(min_length=1)] | None = science(None, neutral=None)
     model: Annotated[SitShape | None, PlainValidator(train.model_shape)] = science(None, neutral=None)
@@ -53,7 +54,7 @@ def check(options: Options, inputs: Inputs) -> list[Problem]:
     run = inputs["run"]
     if not isinstance(options.at, str) and options.at * run.options.global_batch not in run.wants:
         found.append(milestone_problem(("at",), options.at, run.wants, run.options.global_batch, run.name))
-    return found
+    return found + train.check_weights(options.weights, options.ema_decay, run)
 
 
 def _check_file(options: Options) -> list[Problem]:
@@ -64,7 +65,7 @@ def _check_file(options: Options) -> list[Problem]:
                 (), "a teacher comes from a run or from a checkpoint", "give run, or checkpoint and version and model"
             )
         ]
-    given = [name for name in ("at", "weights") if name in options.model_fields_set]
+    given = [name for name in ("at", "weights", "ema_decay") if name in options.model_fields_set]
     return [Problem((), f"a checkpoint file needs {name}") for name in missing] + [
         Problem((name,), f"{name} chooses among the results of a run, a file has none") for name in given
     ]
@@ -89,9 +90,10 @@ def facts(options: Options, inputs: Inputs) -> dict[str, Any]:
     """The network; of a file the worker reads it from the tensors."""
     if "run" not in inputs:
         return {}
-    run = inputs["run"].options
-    latent = latents.latent_shape(inputs["run"].inputs["latents"])
-    return {"shape": base.net_facts(run.model, latent, qk_norm=run.qk_norm)}
+    run = inputs["run"]
+    latent = latents.latent_shape(run.inputs["latents"])
+    net = base.net_facts(run.options.model, latent, qk_norm=run.options.qk_norm)
+    return {"shape": net, "section": train.section(options.weights, options.ema_decay, run)}
 
 
 def cost(options: Options, inputs: Inputs, wants: tuple[int, ...]) -> Cost:

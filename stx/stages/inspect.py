@@ -65,6 +65,7 @@ class Options(StageOptions):
     runs: Many[str] = fan_out("train", singular="run")
     at: Annotated[str | tuple[int, ...], PlainValidator(sample.milestones_asked)] = goal("last")
     weights: Annotated[str, choice("ema", "raw")] = science("ema")
+    ema_decay: float | None = science(None, neutral=None)
     times: Annotated[Many[Time], AfterValidator(_ascending)] = science((0.2, 0.4, 0.6, 0.8), min_length=1)
     blocks: Annotated[str | tuple[int, ...], PlainValidator(_blocks)] = science("all")
     num_images: Positive = science(8)
@@ -84,6 +85,7 @@ def derived(inputs: Inputs) -> Inputs:
 def check(options: Options, inputs: Inputs) -> list[Problem]:
     """Milestones and blocks are the run's, and there are as many images as are asked for."""
     found, model = sample.check_milestones(options.at, inputs["run"]), inputs["run"].options.model
+    found += train.check_weights(options.weights, options.ema_decay, inputs["run"])
     if isinstance(options.blocks, tuple) and options.blocks[-1] > model.depth:
         what = f"the run {inputs['run'].name} is a {model.name}, so blocks must be in 1..{model.depth}"
         found.append(Problem(("blocks",), what))
@@ -102,7 +104,8 @@ def facts(options: Options, inputs: Inputs) -> dict[str, Any]:
     """The networks, and what the run asks its teacher."""
     run, latent = inputs["run"].options, latents.latent_shape(inputs["latents"])
     net = base.net_facts(run.model, latent, qk_norm=run.qk_norm)
-    found: dict[str, Any] = {"shape": net, "interpolant": run.interpolant}
+    section = train.section(options.weights, options.ema_decay, inputs["run"])
+    found: dict[str, Any] = {"shape": net, "section": section, "interpolant": run.interpolant}
     if "teacher" in inputs:
         shape, qk_norm = train.teacher_net(inputs["teacher"])
         found["teacher_shape"] = base.net_facts(shape, latent, qk_norm=qk_norm)

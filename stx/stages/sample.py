@@ -22,7 +22,7 @@ from stx.config.schema import (
     Options as Group,
 )
 from stx.spec import Cost
-from stx.stages import autoencoder, base, freeze, images, latents
+from stx.stages import autoencoder, base, freeze, images, latents, train
 from stx.stages.base import Bound, Inputs
 
 RECIPE = 1
@@ -59,6 +59,7 @@ class Options(StageOptions):
     labels: Annotated[str, choice("balanced", "random")] = science("balanced")
     batch: Positive = science(100)
     weights: Annotated[str, choice("ema", "raw")] = science("ema")
+    ema_decay: float | None = science(None, neutral=None)
     sampler: Sampler = group(Sampler)
 
 
@@ -69,8 +70,10 @@ def derived(inputs: Inputs) -> Inputs:
 
 
 def check(options: Options, inputs: Inputs) -> list[Problem]:
-    """The milestones are the run's, and the sampler's options belong to its solver."""
-    return check_milestones(options.at, inputs["run"]) + check_sampler(options.sampler)
+    """The milestones and the weights are the run's, and the sampler's options belong to its solver."""
+    run = inputs["run"]
+    found = check_milestones(options.at, run) + train.check_weights(options.weights, options.ema_decay, run)
+    return found + check_sampler(options.sampler)
 
 
 def check_sampler(sampler: Sampler) -> list[Problem]:
@@ -110,10 +113,11 @@ def wants(options: Options, inputs: Inputs) -> tuple[int, ...]:
 
 
 def facts(options: Options, inputs: Inputs) -> dict[str, Any]:
-    """The network that is sampled from, and what it was trained on."""
-    run = inputs["run"].options
+    """The network that is sampled from, which of its weights, and what it was trained on."""
+    bound, run = inputs["run"], inputs["run"].options
     net = base.net_facts(run.model, latents.latent_shape(inputs["latents"]), qk_norm=run.qk_norm)
-    return {"shape": net, "interpolant": run.interpolant}
+    section = train.section(options.weights, options.ema_decay, bound)
+    return {"shape": net, "section": section, "interpolant": run.interpolant}
 
 
 def cost(options: Options, inputs: Inputs, wants: tuple[int, ...]) -> Cost:

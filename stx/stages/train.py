@@ -34,11 +34,11 @@ from stx.config.schema import (
     science,
     where,
 )
-from stx.errors import PlanError
+from stx.paths import RAW, ema_sections
 from stx.sizes import LatentShape, SitShape, parse_model
 from stx.spec import Cost, Node
 from stx.stages import base, latents
-from stx.stages.base import Bound, Inputs
+from stx.stages.base import Bound, Inputs, LayoutError
 from stx.times import DISTRIBUTIONS, INTERPOLANTS, Distribution
 
 RECIPE = 1
@@ -172,31 +172,65 @@ def alignment_cost(options: Options, inputs: Inputs) -> AlignmentCost:
 
 def layout(node: Node, cluster: Cluster) -> dict[str, Any]:
     """The first layout of the cluster file, with its share of the global batch."""
-    resources, batch = cluster.resources("train"), node.spec.science["global_batch"]
+    resources, science = cluster.resources("train"), node.spec.science
+    batch = science["global_batch"]
+    if science["precision"] == BF16_WEIGHTS and resources.zero_stage == 0:
+        raise LayoutError(
+            ("precision",),
+            "does not go with zero_stage 0 of the cluster file: DeepSpeed would take a step that nobody asked for",
+            hint="zero_stage 1, 2 or 3 under stages.train of the cluster file; or bf16_autocast or fp32",
+        )
     layouts = base.layouts_of(resources)
     micro_batch, *_ = [divide(batch, option) for option in layouts]  # every layout, not only the first
     return base.layout_of(layouts[0], resources) | {
         "micro_batch": micro_batch,
         "accumulation": batch // (layouts[0].ranks * micro_batch),
         "zero_stage": resources.zero_stage,
+        "activation_checkpointing": resources.activation_checkpointing,
         "compile": resources.compile,
     }
 
 
 def divide(global_batch: int, chosen: Layout) -> int:
-    """The micro-batch of a layout; PlanError if the batch is not divisible by W x micro_batch."""
+    """The micro-batch of a layout; LayoutError if the batch is not divisible by W x micro_batch."""
     micro_batch = chosen.micro_batch or max(1, global_batch // chosen.ranks)
     if global_batch % (chosen.ranks * micro_batch) == 0:
         return micro_batch
     rows = f" x micro_batch {chosen.micro_batch}" if chosen.micro_batch else ""
     unit = chosen.ranks * (chosen.micro_batch or 1)
     near = [count for count in (global_batch // unit * unit, global_batch // unit * unit + unit) if count]
-    raise PlanError(
+    raise LayoutError(
+        ("global_batch",),
         f"not divisible by {chosen.nodes} node(s) x {chosen.ranks_per_node} ranks{rows} = {unit}, a layout of the"
         " cluster file",
         hint=f"every layout under stages.train must divide the global batch ({' or '.join(map(str, near))} would do"
         " here), so that any of them may be used",
     )
+
+
+def check_weights(weights: str, ema_decay: float | None, run: Bound) -> list[Problem]:
+    """A consumer's `weights` and `ema_decay` name weights that the run keeps."""
+    if ema_decay is None:
+        return []
+    kept = ", ".join(map(str, ema_sections(run.options.ema_decay)))
+    if weights == RAW:
+        return [Problem(("ema_decay",), "raw weights have no decay", f"weights: ema; the run {run.name} keeps {kept}")]
+    if ema_decay not in ema_sections(run.options.ema_decay):
+        return [Problem(("ema_decay",), f"the run {run.name} keeps no EMA of this decay", f"valid: {kept}")]
+    return []
+
+
+def decay_of(weights: str, ema_decay: float | None, run: Bound) -> float | None:
+    """The decay of the weights that a consumer chooses: the run's first where it names none; None for raw ones."""
+    if weights == RAW:
+        return None
+    return next(iter(ema_sections(run.options.ema_decay))) if ema_decay is None else ema_decay
+
+
+def section(weights: str, ema_decay: float | None, run: Bound) -> str:
+    """What the names of these weights begin with in the run's milestones."""
+    decay = decay_of(weights, ema_decay, run)
+    return RAW if decay is None else ema_sections(run.options.ema_decay)[decay]
 
 
 def teacher_net(teacher: Bound) -> tuple[SitShape, bool]:

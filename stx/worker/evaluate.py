@@ -16,7 +16,7 @@ import torch
 from stx import named, records
 from stx.evaluation import extractor
 from stx.evaluation.base import Extracted
-from stx.paths import LABELS, SCORES, PartDir, Store
+from stx.paths import LABELS, SCORES, PartDir, Store, ema_sections
 from stx.spec import Artifact, StageSpec
 from stx.times import LAST_STEP
 from stx.worker import publish
@@ -101,7 +101,8 @@ def _sampling_protocol(attempt: Attempt, *, sampling: StageSpec) -> dict[str, An
     if science["weights"] == "ema":
         store = Store(attempt.stage.path.parent.parent)
         trained = records.read(store.stage("train", sampling.inputs["run"].key).record)
-        found["ema_decay"] = trained["science"]["ema_decay"]
+        first = next(iter(ema_sections(trained["science"]["ema_decay"])))
+        found["ema_decay"] = science.get("ema_decay", first)
     if science["sampler"]["solver"] == "sde":
         found["last_step"] = LAST_STEP  # unless the sampler says another
     return found | dict(science["sampler"])

@@ -50,9 +50,9 @@ def run(attempt: Attempt) -> None:
 
 
 def _from_run(attempt: Attempt) -> Source:
-    run_input, weights = attempt.input("run"), attempt.science["weights"]
-    found = sit_weights.milestone_weights(run_input.part, weights=weights)
-    origin = {"run": run_input.key, "images": run_input.images, "weights": weights}
+    run_input, section = attempt.input("run"), attempt.where["section"]
+    found = sit_weights.milestone_weights(run_input.part, section=section)
+    origin = {"run": run_input.key, "images": run_input.images, "weights": section}
     return Source(found, dict(attempt.where["shape"]), origin, run_input.path / WEIGHTS)
 
 

@@ -51,7 +51,7 @@ def run(attempt: Attempt) -> None:
 
 def _make_part(attempt: Attempt, *, images: int, subject: Subject) -> None:
     science, source = attempt.science, attempt.input("run").stage.part("train", images)
-    model = sit_weights.milestone(source, weights=science["weights"], shape=attempt.where["shape"])
+    model = sit_weights.milestone(source, section=attempt.where["section"], shape=attempt.where["shape"])
     pictured, held_out = science["num_images"], len(subject.held_out.labels)
     probed = len(subject.train.labels) + science["probe"]["num_test"]
     made: dict[str, tuple[Callable[[Look], NDArray[Any]], int]] = {  # and the rows that are looked at, for each t
@@ -86,7 +86,7 @@ def record(look: Look) -> dict[str, Any]:
         "class_names": list(look.subject.class_names),
         "num_images": science["num_images"],
         "split": TEST,
-        "weights": science["weights"],
+        "weights": attempt.where["section"],
         "seed": science["seed"],
         "probe": {**science["probe"], "train_split": TRAIN, "test_split": TEST, "condition": "null"},
         "guided": guided,

@@ -100,7 +100,7 @@ def sampled(
 def _make_part(attempt: Attempt, *, images: int, autoencoder: Autoencoder) -> None:
     science, shape = attempt.science, attempt.where["shape"]
     source, count = attempt.input("run").stage.part("train", images), science["num_samples"]
-    model = sit_weights.milestone(source, weights=science["weights"], shape=shape)
+    model = sit_weights.milestone(source, section=attempt.where["section"], shape=shape)
     folder = attempt.stage.part(attempt.kind, images).path
     labels = labels_of(science, np.arange(count), num_classes=shape["num_classes"])
     publish.publish_bytes(folder / LABELS, npy_bytes(labels.numpy()))

@@ -1,6 +1,7 @@
 """SiTs out of files: a milestone of a run, a frozen teacher. Strict; in eval mode, on the device, without gradients.
 
-    milestones/<images>/weights.safetensors   raw.model.*, ema.model.* (and *.alignment.*, which no consumer reads)
+    milestones/<images>/weights.safetensors   <section>.model.*: raw, ema, ema_<decay> (and <section>.alignment.*, which
+                                              no consumer reads)
     payload/teacher.safetensors               the parameters under their own names
             teacher.json                      {shape, from}
 
@@ -26,19 +27,19 @@ from stx.worker.inputs import verified, verified_payload
 TEACHER_FILE = "teacher.safetensors"
 
 
-def milestone_weights(part: PartDir, *, weights: str) -> dict[str, Tensor]:
-    """The SiT of a milestone, by its own parameter names; `weights` is raw or ema."""
+def milestone_weights(part: PartDir, *, section: str) -> dict[str, Tensor]:
+    """The SiT of a milestone, by its own parameter names. The plan chooses the section (stx/stages/train.py)."""
     path = verified(part, WEIGHTS)
-    prefix = f"{weights}.model."
+    prefix = f"{section}.model."
     found = {name.removeprefix(prefix): value for name, value in tensors.read(path).items() if name.startswith(prefix)}
     if not found:
         raise DataError(f"no parameter is named {prefix}*", where=str(path))
     return found
 
 
-def milestone(part: PartDir, *, weights: str, shape: Mapping[str, Any]) -> SiT:
+def milestone(part: PartDir, *, section: str, shape: Mapping[str, Any]) -> SiT:
     """The SiT of a milestone."""
-    return built(milestone_weights(part, weights=weights), shape=shape, where=str(part.path / WEIGHTS))
+    return built(milestone_weights(part, section=section), shape=shape, where=str(part.path / WEIGHTS))
 
 
 def load_teacher(payload: Path, *, shape: Mapping[str, Any]) -> SiT:

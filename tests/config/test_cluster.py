@@ -90,7 +90,7 @@ def test_dump_is_json_that_reads_back(parse):
         ("stages: {train: {ranks: 2, layouts: [{}]}}", ":1: stages.train.ranks = 2", "no effect"),
         ("stages: {train: {layouts: []}}", ":1: stages.train.layouts = []", "at least 1"),
         ("stages: {train: {layouts: [{nodes: 0}]}}", ":1: stages.train.layouts[0].nodes = 0", "above 0"),
-        ("stages: {train: {zero_stage: 2}}", ":1: stages.train.zero_stage = 2", "not built yet"),
+        ("stages: {train: {zero_stage: 4}}", ":1: stages.train.zero_stage = 4", "at most 3"),
         ("stages: {train: {compile: true}}", ":1: stages.train.compile = true", "not built yet"),
         ("stages: {train: {noise_on: gpu}}", ":1: stages.train.noise_on = gpu", "known: loader, device"),
         ("stages: {train: 3}", ":1: stages.train = 3", "must be a mapping"),

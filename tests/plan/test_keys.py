@@ -73,7 +73,7 @@ OTHER = {
     "train": {
         "model": "{depth: 3, width: 32, heads: 2, patch: 2}",
         "global_batch": "16",
-        "precision": None,
+        "precision": "bf16_weights",
         "lr": "0.1",
         "betas": "[0.5, 0.9]",
         "weight_decay": "0.1",
@@ -97,7 +97,15 @@ OTHER = {
         "alignment.teacher_block": "1",
         "alignment.guidance": "7",
     },
-    "freeze": {"weights": "ema", "seed": "3", "version": None, "model": None, "qk_norm": None, "interpolant": None},
+    "freeze": {
+        "weights": "ema",
+        "ema_decay": None,
+        "seed": "3",
+        "version": None,
+        "model": None,
+        "qk_norm": None,
+        "interpolant": None,
+    },
     "features": {
         "teacher_block": "1",
         "window": "[0.1, 0.2]",
@@ -113,6 +121,7 @@ OTHER = {
         "labels": "random",
         "batch": "10",
         "weights": "raw",
+        "ema_decay": "0.9999",
         "sampler.solver": "heun",
         "sampler.last_step": None,
         "sampler.steps": "5",
@@ -123,6 +132,7 @@ OTHER = {
     "evaluate": {"metrics": "[label_accuracy]", "batch": "10", "seed": "3"},
     "inspect": {
         "weights": "raw",
+        "ema_decay": "0.9999",
         "times": "[0.5]",
         "blocks": "[1]",
         "num_images": "3",

@@ -26,8 +26,11 @@ MU = parse_model("SiT-Mu/2")
         ("autoencoder: vae}", "autoencoder: vae, shard: 100}", ":7: stages.latents.shard = 100", "whole chunks of batch = 64"),
         ("judge: {kind: classifier, images: images}", "judge: {kind: classifier, images: images, channels: [1, 1, 1, 1, 1, 1, 1]}", ":8: stages.judge.channels", "to nothing"),
         ("SiT-Mu/2", "SiT-Mu/3", ":3: defaults.train.model = SiT-Mu/3", "patch 3 is not one of 1, 2, 4, 8"),
-        ("precision: fp32", "precision: bf16_autocast", ":3: defaults.train.precision = bf16_autocast", "not built yet in this version\n  valid: fp32"),
-        ("precision: fp32, ", "", "stages.vanilla.precision", '"precision" is required'),
+        ("precision: fp32", "precision: fp16", ":3: defaults.train.precision = fp16", "known: fp32, bf16_autocast, bf16_weights"),
+        ("precision: fp32", "precision: fp32, ema_decay: [0.9, 1.0]", ":3: defaults.train.ema_decay = [0.9, 1.0]", "below 1"),
+        ("precision: fp32", "precision: fp32, ema_decay: [0.9, 0.9]", ":3: defaults.train.ema_decay = [0.9, 0.9]", "twice"),
+        ("num_samples: 20", "num_samples: 20, ema_decay: 0.9", ":18: stages.samples.ema_decay = 0.9", "keeps no EMA of this decay\n  valid: 0.9999"),
+        ("run: phase1}", "run: phase1, ema_decay: 0.9999}", ":11: stages.teacher.ema_decay = 0.9999", "raw weights have no decay"),
         ("milestones: [20]", "milestones: [30, 20]", ":3: defaults.train.milestones = [30, 20]", "ascending"),
         ("milestones: [20]", "milestones: [60]", ":3: defaults.train.milestones = [60]", "beyond the run's 40 steps"),
         ("milestones: [20]", "milestones: [0]", ":3: defaults.train.milestones[0] = 0", "above 0"),
@@ -159,6 +162,7 @@ def test_the_first_layout_is_used(expand):
         "micro_batch": 2,
         "accumulation": 2,
         "zero_stage": 1,
+        "activation_checkpointing": False,
         "compile": False,
     }
     job = train.job(node, cluster=cluster, tag="t", attempt_dir=Path("/s/a/001"), python="py", code=Path("/s/code"))
@@ -171,6 +175,33 @@ def test_the_first_layout_is_used(expand):
     )
     assert job.env["PYTHONPATH"].split(":")[0] == "/s/code"
     assert job.stop_lead_s == 7
+
+
+def test_bf16_weights_do_not_go_with_zero_0(expand, refused, small):
+    bf16 = ("precision: fp32", "precision: bf16_weights")
+    zero = [Cluster.model_validate({"stages": {"train": {"zero_stage": stage}}}) for stage in range(4)]
+    message = refused(small, bf16, cluster=zero[0])
+    assert message.startswith(":3: defaults.train.precision = bf16_weights\n  does not go with zero_stage 0")
+    for stage in (1, 2, 3):
+        assert expand(small, bf16, cluster=zero[stage])["phase1"]
+    assert expand(small, ("precision: fp32", "precision: bf16_autocast"), cluster=zero[0])["phase1"]
+
+
+def test_several_emas_one_is_chosen_by_its_decay(expand, small):
+    several = ("precision: fp32", "precision: fp32, ema_decay: [0.9, 0.99]")
+    planned = expand(small, several)
+    assert planned["phase1"].spec.science["ema_decay"] == [0.9, 0.99]
+    assert (planned["teacher"].where["section"], planned["samples:phase1"].where["section"]) == ("raw", "ema")
+    second = expand(
+        small,
+        several,
+        ("run: phase1}", "run: phase1, weights: ema, ema_decay: 0.99}"),
+        ("num_samples: 20", "num_samples: 20, ema_decay: 0.9"),
+    )
+    assert second["phase1"].key == planned["phase1"].key
+    assert (second["teacher"].where["section"], second["samples:phase1"].where["section"]) == ("ema_0.99", "ema")
+    one = expand(small, ("precision: fp32", "precision: fp32, ema_decay: [0.9]"))
+    assert one["phase1"].key == expand(small, ("precision: fp32", "precision: fp32, ema_decay: 0.9"))["phase1"].key
 
 
 def test_kinds_that_compute_on_one_rank_say_so(expand, refused):

@@ -64,6 +64,7 @@ class Workshop:
         """The next attempt of a stage, as its worker would parse it."""
         inputs = dict(inputs or {})
         spec, stage = self.stage(kind, science=science, inputs=inputs)
+        chosen = {"section": science["weights"]} if "weights" in science else {}
         if wants:
             stage.wanted_by.mkdir(exist_ok=True)
             records.write(stage.mark("tests"), {"images": list(wants)})
@@ -82,7 +83,7 @@ class Workshop:
                 "key": spec.key,
                 "spec": spec.hashed(),
                 "wants": list(wants),
-                "where": dict(where or {}),
+                "where": chosen | dict(where or {}),
                 "layout": dict(layout or {"ranks": 1}),
                 "inputs": described,
                 "threads": 1,

@@ -174,6 +174,6 @@ def test_names_are_strict_and_listed(workshop, tmp_path: Path, change, message: 
 def test_a_part_lists_its_files(workshop) -> None:
     run = run_with_milestone(workshop)
     part = PartDir(run.stage.part("train", 320).path)
-    assert sit_weights.milestone_weights(part, weights="ema").keys() == fresh(2).state_dict().keys()
+    assert sit_weights.milestone_weights(part, section="ema").keys() == fresh(2).state_dict().keys()
     with pytest.raises(DataError, match=r"no parameter is named other\.model"):
-        sit_weights.milestone_weights(part, weights="other")
+        sit_weights.milestone_weights(part, section="other")

@@ -18,7 +18,7 @@ from jobs.spec import Cause, Result
 from stx import records
 from stx.data import shards
 from stx.data.latents import LatentsInfo, publish_latents
-from stx.errors import ConfigError, DataError
+from stx.errors import DataError
 from stx.worker import checkpoint as checkpoints
 from stx.worker import features, freeze, tensors, train
 from stx.worker.attempt import NonFinite, Yielded
@@ -119,7 +119,13 @@ class Runs:
 
     def attempt(self, *, wants=(TOTAL,), ranks=1, micro=None, latents=None, every_s=1e9, inputs=None, **science):
         micro = micro or BATCH // ranks
-        layout = {"ranks": ranks, "micro_batch": micro, "accumulation": BATCH // ranks // micro, "zero_stage": 1, "activation_checkpointing": False}
+        layout = {
+            "ranks": ranks,
+            "micro_batch": micro,
+            "accumulation": BATCH // ranks // micro,
+            "zero_stage": 1,
+            "activation_checkpointing": False,
+        }
         return self.workshop.attempt(
             "train",
             science=SCIENCE | science,
@@ -340,12 +346,6 @@ def test_a_save_that_does_not_fit_the_time_left_is_not_begun(runs, stop, monkeyp
     assert attempt.notes["saved"] is False
     assert attempt.notes["unsaved_images"] == 5 * BATCH
     assert [path.name for path in checkpoints.found(attempt.stage.checkpoints)] == ["80-001"]
-
-
-@pytest.mark.parametrize(("field", "value"), [("precision", "bf16_autocast")])
-def test_what_is_not_built_yet_is_refused_by_name(runs, field, value):
-    with pytest.raises(ConfigError, match=field):
-        train.run(runs.attempt(**{field: value}))
 
 
 class Launched:

@@ -155,9 +155,7 @@ class Accumulated:
         self._engine = engine
         self._zero = engine.optimizer
         self.master, parameters = only(self._zero.fp32_groups_flat_partition), only(self._zero.bf16_groups)
-        self.spans = self.written = _owned(
-            engine, parameters, _begins(parameters), rank=rank, size=self.master.numel()
-        )
+        self.spans = self.written = _owned(engine, parameters, _begins(parameters), rank=rank, size=self.master.numel())
 
     def working(self, span: Span) -> Tensor:
         """Every rank has all working weights."""

@@ -69,7 +69,7 @@ class Partition:
         return self._slices(self._layout.spans, self.sections[1:])
 
     def square_norm(self) -> Tensor:
-        """This rank's part of the sum of squared gradients, without waiting for it. Not finite if any of them is not."""
+        """This rank's part of the sum of squared gradients, not waited for. Not finite if any of them is not."""
         norms = torch._foreach_norm(self._layout.gradients())
         return torch.stack(norms).square().sum() / self._layout.copies
 
