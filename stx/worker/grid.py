@@ -49,7 +49,7 @@ def make(request: Mapping[str, Any]) -> None:
 
 def _images(request: Mapping[str, Any]) -> NDArray[np.uint8]:
     protocol, shape = request["protocol"], request["shape"]
-    model = sit_weights.milestone(PartDir(Path(request["milestone"])), weights=protocol["weights"], shape=shape)
+    model = sit_weights.milestone(PartDir(Path(request["milestone"])), section=protocol["weights"], shape=shape)
     autoencoder = load(StageDir(Path(request["autoencoder"])).payload)
     labels, made = torch.tensor(protocol["labels"]), []
     began = said = time.monotonic()
