@@ -37,7 +37,7 @@ from stx.worker.progress import Progress, conclude
 GRAD_CLIP = 1.0
 LARGEST_BATCH = 64
 LARGEST_LAYER = 1 << 26  # values of the first layer of one chunk: a quarter of a GiB
-SCALE_IMAGES = 10_000  # of more train images as many, evenly spread, are measured
+SCALE_IMAGES = 5_000  # of more train images as many, evenly spread, are measured
 Images = Tensor | LazyImages
 
 
@@ -157,14 +157,9 @@ def _loss(model: nn.Module, images: Images, *, science: Any, latent_size: int) -
 
 def _measured(fresh: Autoencoder, images: Images, *, heart: Heart) -> Autoencoder:
     """The same, with the scale that its moments of `images` ask for, in the arguments too."""
-
-    def moments_of(numbers: Tensor) -> Tensor:
-        heart.beat("other")
-        return fresh.encode(images[numbers])
-
-    count = min(len(images), SCALE_IMAGES)
-    spread = torch.arange(count) * len(images) // count
-    scale, shift = autoencoder.unit_scale(rows.chunked(moments_of, spread, batch=fresh.batch))
+    whole = len(images) <= SCALE_IMAGES
+    moments = _moments(fresh, images if whole else _Spread(images, SCALE_IMAGES), heart=heart)
+    scale, shift = autoencoder.unit_scale(moments)
     built_with = fresh.built_with | {"scaling_factor": scale, "shift_factor": shift}
     return Autoencoder(fresh.model, built_with, scale=scale, shift=shift)
 
@@ -175,21 +170,42 @@ def _quality(fitted: Autoencoder, images: Images, *, seed: int, first: int, hear
     `first` is the first row of noise that training left unused.
     """
     channels, size, _ = fitted.latent_shape
+    mean, std = _moments(fitted, images, heart=heart).chunk(2, dim=1)
+    numbers = np.arange(first, first + len(images))
+    drawn = _normals(seed, Purpose.AUTOENCODER_NOISE, numbers, channels=channels, size=size)
 
-    def errors_of(numbers: Tensor) -> Tensor:
+    def errors(latents: Tensor, real: Tensor) -> Tensor:
         heart.beat("other")
-        chunk = images[numbers]
-        mean, std = fitted.encode(chunk).chunk(2, dim=1)
-        drawn = _normals(seed, Purpose.AUTOENCODER_NOISE, first + numbers.numpy(), channels=channels, size=size)
-        errors = []
-        for posterior_noise in (torch.zeros_like(drawn), drawn):
-            latents = scaled(mean, std, posterior_noise, scale=fitted.scale, shift=fitted.shift)
-            errors.append(autoencoder.squared_error(chunk, fitted.decode(latents)))
-        return torch.stack(errors, dim=1)
+        return autoencoder.squared_error(real, fitted.decode(latents))
 
-    total = rows.chunked(errors_of, torch.arange(len(images)), batch=fitted.batch).sum(dim=0)
-    psnr, psnr_sampled = (autoencoder.psnr(error / (len(images) * images[0].numel())) for error in total)
-    return {"held_out_images": len(images), "psnr": psnr, "psnr_sampled": psnr_sampled}
+    found: dict[str, float] = {"held_out_images": len(images)}
+    for name, posterior_noise in (("psnr", torch.zeros_like(drawn)), ("psnr_sampled", drawn)):
+        latents = scaled(mean, std, posterior_noise, scale=fitted.scale, shift=fitted.shift)
+        total = rows.chunked(errors, latents, images, batch=fitted.batch).sum()
+        found[name] = autoencoder.psnr(total / (len(images) * images[0].numel()))
+    return found
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """`count` of the images, evenly spread over all."""
+
+    images: Images
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        return self.images[torch.arange(self.count)[rows] * len(self.images) // self.count]
+
+
+def _moments(fitted: Autoencoder, images: "Images | _Spread", *, heart: Heart) -> Tensor:
+    def encode(chunk: Tensor) -> Tensor:
+        heart.beat("other")
+        return fitted.encode(chunk)
+
+    return rows.chunked(encode, images, batch=fitted.batch)
 
 
 def _publish(payload: Path, fitted: Autoencoder, *, quality: dict[str, float]) -> None:

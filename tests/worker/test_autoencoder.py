@@ -8,6 +8,7 @@ import torch
 from diffusers.models import AutoencoderKL
 from safetensors.torch import load_file
 
+from jobs.runtime import Heart
 from stx import records
 from stx.data.latents import scaled
 from stx.errors import DataError
@@ -121,3 +122,15 @@ def test_the_quickstart_setting_reaches_the_quality_that_was_tried(workshop, as_
     )
     autoencoder.run(attempt)
     assert records.read(attempt.stage.payload / "quality.json")["psnr"] > 25.0
+
+
+def test_the_scale_of_many_images_is_measured_on_some_that_are_spread_over_all(pipeline, monkeypatch) -> None:
+    loaded = autoencoder.load(payload_of(pipeline.autoencoder))
+    heart = Heart(payload_of(pipeline.autoencoder))
+    train = read_split(images_input(pipeline), "train").images
+    monkeypatch.setattr(autoencoder, "SCALE_IMAGES", 16)
+    of_some = autoencoder._measured(loaded, train, heart=heart)
+    of_those = autoencoder._measured(loaded, train[0:64:4], heart=heart)
+    assert of_some.scale == pytest.approx(of_those.scale, rel=1e-6)
+    monkeypatch.setattr(autoencoder, "SCALE_IMAGES", 64)
+    assert abs(autoencoder._measured(loaded, train, heart=heart).scale / of_some.scale - 1.0) > 1e-5
