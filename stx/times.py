@@ -12,16 +12,27 @@ heun            2N - 1   the same grid, and the end of each interval but the las
 sde             N        linspace(1, last_step, N)
 """
 
+import functools
 import itertools
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from statistics import NormalDist
 
 INTERPOLANTS = ("linear", "cosine")
 DISTRIBUTIONS = ("uniform", "lognormal")
 SOLVERS = ("euler", "heun", "sde")
 LAST_STEP = 0.04
-_NORMAL = NormalDist()
+
+
+@functools.cache
+def _normal() -> "NormalDist":
+    """The standard normal distribution. Its module takes as long to import as ten of ours, and few runs need it."""
+    from statistics import NormalDist
+
+    return NormalDist()
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ class Distribution:
         """The t below which `share` in (0, 1) of all t are: the inverse of `below`."""
         if self.name == "uniform":
             return share
-        sigma = math.exp(_NORMAL.inv_cdf(share))
+        sigma = math.exp(_normal().inv_cdf(share))
         return {"linear": sigma / (1 + sigma), "cosine": 2 / math.pi * math.atan(sigma)}[self.interpolant]
 
     def below(self, t: float) -> float:
@@ -43,7 +54,7 @@ class Distribution:
         if self.name == "uniform" or not 0 < t < 1:
             return t
         sigma = {"linear": t / (1 - t), "cosine": math.tan(math.pi / 2 * t)}[self.interpolant]
-        return _NORMAL.cdf(math.log(sigma))
+        return _normal().cdf(math.log(sigma))
 
     def share(self, window: tuple[float, float]) -> float:
         """The share of all t that are inside a window."""
