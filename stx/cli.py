@@ -284,6 +284,28 @@ def report(
 
 
 @app.command()
+def export(
+    experiment: Annotated[str, typer.Argument(help="The experiment's name.")],
+    store: Store = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", help="Write event files below this folder.")
+    ] = None,
+    wandb: Annotated[
+        bool, typer.Option("--wandb", help="Send to Weights & Biases; WANDB_MODE=offline only keeps.")
+    ] = False,
+    project: Annotated[str | None, typer.Option("--project", help="The W&B project; stx by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Export curves and scores to TensorBoard or Weights & Biases. Again: only what is new.
+
+    Example: stx export quickstart --tensorboard runs
+    """
+    from stx.verbs import export as verb
+
+    verb.run(experiment, store=store, tensorboard=tensorboard, wandb=wandb, project=project, as_json=as_json)
+
+
+@app.command()
 def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish.")]) -> None:
     """Print the script that completes verbs, options, and names of experiments and stages.
 

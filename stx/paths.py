@@ -193,6 +193,11 @@ class ExperimentDir:
         return self.path / "report"
 
     @property
+    def export(self) -> Path:
+        """What was exported to programs elsewhere, and their own files."""
+        return self.path / "export"
+
+    @property
     def log(self) -> Path:
         """What a detached coordinator prints."""
         return self.path / "coordinator.log"

@@ -138,9 +138,10 @@ def test_help_needs_neither_torch_nor_pydantic_nor_yaml(stx: Shell) -> None:
     subprocess.run([sys.executable, "-c", program], env=stx.env, check=True, capture_output=True)
 
 
-@pytest.mark.parametrize(
-    "verb", ["plan", "submit", "status", "logs", "show", "cancel", "retry", "report", "doctor", "gc"]
-)
+VERBS = ["plan", "submit", "status", "logs", "show", "cancel", "retry", "report", "doctor", "gc", "export"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_help_of_every_verb_shows_an_example(stx: Shell, verb: str) -> None:
     assert f"Example: stx {verb}" in stx(verb, "--help").stdout
 
@@ -366,6 +367,13 @@ def test_logs_follow_until_the_attempt_is_over(stx: Shell) -> None:
     output, _ = follower.communicate(timeout=60)
     assert follower.returncode == 0
     assert "begun" in output
+
+
+def test_export_of_an_experiment_without_numbers_says_so(finished: Shell) -> None:
+    folder = finished.folder / "tb"
+    assert "nothing is exported" in finished("export", "chain", "--tensorboard", str(folder)).stderr
+    assert not folder.exists()
+    assert finished.json("export", "chain", "--tensorboard", str(folder))["runs"] == 0
 
 
 def test_report_json_has_the_path(finished: Shell) -> None:

@@ -39,7 +39,7 @@ def script(shell: str) -> str:
     """What a shell has to evaluate."""
     known = sorted(path.stem for path in SCRIPTS.glob("*.sh"))
     if shell not in known:
-        raise named.unknown(shell, known, what=f'no completion for the shell "{shell}"')
+        raise named.unknown(shell, known, what="no completion for this shell", where=f"stx completion {shell}")
     return (SCRIPTS / f"{shell}.sh").read_text()
 
 

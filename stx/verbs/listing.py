@@ -78,11 +78,11 @@ def parse(states: str | None, *, sort: str | None, every: bool) -> Wish:
     words = [word.strip().upper() for word in (states or "").split(",") if word.strip()]
     for word in words:
         if word not in STATES:
-            raise unknown(word, sorted(STATES), what=f'--state: no state "{word}"')
+            raise unknown(word, sorted(STATES), what="no such state", where=f"--state {word}")
     if states is not None and not words:
-        raise ConfigError("--state names no state", hint=f"known: {', '.join(sorted(STATES))}")
+        raise ConfigError("names no state", where=f"--state {states}", hint=f"known: {', '.join(sorted(STATES))}")
     if sort is not None and sort not in SORTS:
-        raise unknown(sort, list(SORTS), what=f'--sort: no order "{sort}"')
+        raise unknown(sort, list(SORTS), what="no such order", where=f"--sort {sort}")
     return Wish(frozenset(words), sort or "", every)
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from stx import records
@@ -10,6 +10,7 @@ from stx.config.defaults import Told, told
 from stx.coordinator.status import Line, Observer
 from stx.paths import StageDir, Store
 from stx.report import history
+from stx.report.history import AttemptFacts
 from stx.report.words import duration, one_line, plain
 from stx.spec import Input, Node
 from stx.stages.base import kind_named
@@ -17,16 +18,6 @@ from stx.verbs import compare, console
 from stx.verbs.select import Chosen, choose_one, existing_store
 
 ATTEMPTS = ("attempt", "result", "cause", "time", "ranks", "redone", "host", "code", "message")
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """An attempt: what became of it, and who claimed it for which experiment, on which host, with which sources."""
-
-    facts: history.AttemptFacts
-    experiment: str
-    host: str
-    code: str
 
 
 def run(pattern: str, *, against: str | None, store: str | None, as_json: bool) -> None:
@@ -39,13 +30,11 @@ def run(pattern: str, *, against: str | None, store: str | None, as_json: bool) 
     stage = place.stage(node.spec.kind, node.key)
     observer = Observer(place, experiment=place.experiment(chosen.experiment), graph=chosen.graph)
     line = observer.look(keys=[node.key]).lines[0]
-    attempts = _attempts(stage)
+    attempts = history.attempts(stage)
     if as_json:
         record = {"experiment": chosen.experiment, "path": str(stage.path), "node": node.dump(), "status": line.dump()}
         options = [asdict(one) for one in _options(node, role="science")]
-        tries = [
-            asdict(one.facts) | {"experiment": one.experiment, "host": one.host, "code": one.code} for one in attempts
-        ]
+        tries = [asdict(one) for one in attempts]
         console.out_json(record | {"options": options, "attempts": tries, "results": _results(stage, node)})
         return
     console.out("\n\n".join(_parts(place, chosen, node, line, attempts)))
@@ -63,7 +52,7 @@ def _against(chosen: Chosen, node: Node, other: tuple[Chosen, Node], *, as_json:
         console.out("\n".join(compare.words(found)))
 
 
-def _parts(place: Store, chosen: Chosen, node: Node, line: Line, attempts: Sequence[Attempt]) -> list[str]:
+def _parts(place: Store, chosen: Chosen, node: Node, line: Line, attempts: Sequence[AttemptFacts]) -> list[str]:
     """The sections that have something in them."""
     stage = place.stage(node.spec.kind, node.key)
     parts = [f"{node.name}  ({node.spec.kind}, key {node.key})\nin {stage.path}\n{line.state}  {line.why}".rstrip()]
@@ -81,6 +70,9 @@ def _parts(place: Store, chosen: Chosen, node: Node, line: Line, attempts: Seque
         parts.append(
             console.table(ATTEMPTS, rows, right=frozenset({"ranks", "redone"}), drop=("code", "host", "redone"))
         )
+    versions = next((one.versions for one in reversed(attempts) if one.versions), {})
+    if versions:
+        parts.append("ran with: " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items())))
     results = [
         (f"{r['images']:,}" if r["images"] else "-", str(r["digest"])[:16], str(r["path"]))
         for r in _results(stage, node)
@@ -108,27 +100,17 @@ def _source(chosen: Chosen, source: Input) -> str:
     return f"{name}{at} ({source.kind} {source.key[:8]})"
 
 
-def _attempts(stage: StageDir) -> list[Attempt]:
-    found = []
-    for facts in history.attempts(stage):
-        intent = records.find(stage.attempt(facts.number).intent) or {}
-        words = [str(intent.get(name) or "") for name in ("experiment", "host", "code")]
-        found.append(Attempt(facts, *words))
-    return found
-
-
-def _row(attempt: Attempt) -> tuple[str, ...]:
-    facts = attempt.facts
+def _row(attempt: AttemptFacts) -> tuple[str, ...]:
     return (
-        str(facts.number),
-        facts.result,
-        facts.cause or "-",
-        duration(facts.seconds),
-        str(facts.ranks),
-        f"{facts.recomputed_images:,}",
+        str(attempt.number),
+        attempt.result,
+        attempt.cause or "-",
+        duration(attempt.seconds),
+        str(attempt.ranks),
+        f"{attempt.recomputed_images:,}",
         attempt.host or "-",
         attempt.code[:8] or "-",
-        one_line(facts.message),
+        one_line(attempt.message),
     )
 
 

@@ -47,7 +47,9 @@ class Watched:
 def run(pattern: str | None, *, store: str | None, watch: bool, as_json: bool, wish: Wish) -> None:
     """The verb `status`."""
     if watch and as_json:
-        raise ConfigError("--watch and --json exclude each other", hint="ask for --json as often as you like")
+        raise ConfigError(
+            "the two exclude each other", where="stx status --watch --json", hint="ask for --json as often as you like"
+        )
     place = existing_store(store)
     watched = [Watched(place, one) for one in choose(place, pattern)]
     brief = pattern is None and len(watched) > 1 and not wish.states
