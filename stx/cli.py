@@ -83,6 +83,9 @@ def submit(
     accept_code: Annotated[
         bool, typer.Option("--accept-code", help="Resume from checkpoints that other science code wrote.")
     ] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="First run two steps of everything, as NAME-smoke; go on if all is well.")
+    ] = False,
 ) -> None:
     """Run an experiment, or go on with it where it stopped.
 
@@ -100,6 +103,7 @@ def submit(
         detach=detach,
         update=update,
         accept_code=accept_code,
+        smoke=smoke,
     )
     raise typer.Exit(verb.run(wishes))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from stx.coordinator import lease
 from stx.paths import Store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -447,3 +448,49 @@ def test_gc_forgets_no_experiment_that_is_being_driven_or_has_jobs(stx: Shell) -
     (stx.folder / "go").touch()
     stx("submit", str(path))
     assert stx.states("slow") == {"slow": "DONE"}
+
+
+@pytest.mark.slow
+def test_a_smoke_run_goes_before_the_real_one_and_says_what_it_took(stx: Shell) -> None:
+    path = stx.write(CHAIN)
+    done = stx("submit", str(path), "--smoke")
+    assert "smoke: 2 stages as chain-smoke" in done.stderr
+    assert re.search(r"second:seed=0 +command +completed +\d+ s", done.stderr)
+    assert done.stderr.index("smoke: all done in") < done.stderr.index("second:seed=1 DONE")
+    assert set(stx.states("chain-smoke")) == {"first", "second:seed=0"}
+    assert set(stx.states("chain").values()) == {"DONE"}
+    again = stx("submit", str(path), "--smoke")
+    assert "smoke:" not in again.stderr, "everything is cached: there is nothing to try"
+
+
+@pytest.mark.slow
+def test_a_smoke_run_that_fails_shows_the_log_and_starts_nothing_else(stx: Shell) -> None:
+    path = stx.write(FAILING)
+    done = stx("submit", str(path), "--smoke", code=3)
+    assert "failed bad: " in done.stderr
+    assert "  the reason is here" in done.stderr
+    assert "nothing else was started" in done.stderr
+    assert not stx.store.experiment("failing").path.exists()
+
+
+@pytest.mark.slow
+def test_a_detached_smoke_run_is_followed_by_the_real_one(stx: Shell) -> None:
+    path = stx.write(SLOW)
+    done = stx("submit", str(path), "--smoke", "--detach")
+    assert "drives slow-smoke" in done.stderr
+    wait_until(lambda: stx.log_says("begun"))
+    assert "is being driven already" in stx("submit", str(path), "--smoke", code=6).stderr
+    (stx.folder / "go").touch()
+    wait_until(lambda: "slow: all 1 stage done" in stx.store.experiment("slow").log.read_text())
+    assert "smoke: all done" in stx.store.experiment("slow").log.read_text()
+
+
+def test_a_smoke_run_is_refused_where_it_would_do_harm_or_come_too_late(stx: Shell) -> None:
+    path = stx.write(CHAIN)
+    held = lease.acquire(stx.store.experiment("chain"), lease_s=60)
+    assert "a smoke run would come too late" in stx("submit", str(path), "--smoke", code=2).stderr
+    held.release()
+    own = stx.store.experiment("chain-smoke").file
+    own.parent.mkdir()
+    own.write_text("name: chain-smoke\n")
+    assert 'an experiment called "chain-smoke" already' in stx("submit", str(path), "--smoke", code=2).stderr

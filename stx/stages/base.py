@@ -10,6 +10,7 @@ and, where it differs from `Kind`'s defaults,
     results(options, inputs)    which result of a growing input is consumed (images seen); the others are consumed whole
     wants(options, inputs)      images-seen counts, of growing kinds
     facts(options, inputs)      what is known at plan time and the worker needs; goes into `where`
+    smoke(options)              options, by dotted path, that make the stage small: two steps, a few images
 """
 
 import functools
@@ -88,6 +89,11 @@ def no_facts(options: StageOptions, inputs: Inputs) -> Mapping[str, Any]:
     return {}
 
 
+def no_smoke(options: StageOptions) -> Mapping[str, Any]:
+    """The stage is small when its inputs are."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Kind:
     """A stage kind's functions, with the defaults filled in."""
@@ -102,6 +108,7 @@ class Kind:
     results: Callable[[Any, Inputs], Mapping[str, int]]
     wants: Callable[[Any, Inputs], tuple[int, ...]]
     facts: Callable[[Any, Inputs], Mapping[str, Any]]
+    smoke: Callable[[Any], Mapping[str, Any]]
 
 
 @functools.cache
@@ -119,6 +126,7 @@ def kind_named(name: str) -> Kind:
         results=getattr(module, "results", no_results),
         wants=getattr(module, "wants", no_wants),
         facts=getattr(module, "facts", no_facts),
+        smoke=getattr(module, "smoke", no_smoke),
     )
 
 

@@ -100,6 +100,12 @@ def check(options: Options, inputs: Inputs) -> list[Problem]:
     return found
 
 
+def smoke(options: Options) -> dict[str, Any]:
+    """Two pictures and a few rows for the probes, at the end of the run."""
+    probe = {f"probe.{name}": min(getattr(options.probe, name), 4) for name in ("num_train", "num_test")}
+    return {"at": "last", "num_images": min(options.num_images, 2), **probe}
+
+
 def facts(options: Options, inputs: Inputs) -> dict[str, Any]:
     """The networks, and what the run asks its teacher."""
     run, latent = inputs["run"].options, latents.latent_shape(inputs["latents"])

@@ -112,6 +112,12 @@ def wants(options: Options, inputs: Inputs) -> tuple[int, ...]:
     return tuple(int(step) * run.options.global_batch for step in options.at)
 
 
+def smoke(options: Options) -> dict[str, Any]:
+    """One chunk of the real size, in two steps, of the end of the run."""
+    count, steps = min(options.num_samples, options.batch), min(options.sampler.steps, 2)
+    return {"at": "last", "num_samples": count, "sampler.steps": steps}
+
+
 def facts(options: Options, inputs: Inputs) -> dict[str, Any]:
     """The network that is sampled from, which of its weights, and what it was trained on."""
     bound, run = inputs["run"], inputs["run"].options

@@ -45,11 +45,19 @@ class Planned:
         return self.store.experiment(self.experiment.name)
 
 
-def prepare(file: Path, *, sets: Sequence[str], cluster: str | None, store: str | None) -> Planned:
+def prepare(
+    file: Path,
+    *,
+    sets: Sequence[str],
+    cluster: str | None,
+    store: str | None,
+    change: Callable[[Experiment], Experiment] | None = None,
+) -> Planned:
     """Load, validate, expand and compare with the store; every error of the file comes from here, before anything is
-    written.
+    written. `change` makes another experiment of it first.
     """
     experiment = load_experiment(file, sets=sets)
+    experiment = experiment if change is None else change(experiment)
     where = load_cluster(cluster)
     place = Store(store_root(store, cluster_store=where.store))
     graph = plan.expand(experiment, where)

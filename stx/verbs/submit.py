@@ -7,26 +7,22 @@ stops nothing.
 """
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from stx.coordinator import inbox, lease, loop, snapshot
+from stx.coordinator import inbox, lease, snapshot
 from stx.coordinator.prepare import check_store, writing
 from stx.coordinator.snapshot import Code
-from stx.coordinator.state import State
 from stx.coordinator.status import Observer
 from stx.errors import ConfigError, LeaseHeld, StxError
+from stx.plan.smoke import smoke as smoked
 from stx.report.words import plural
-from stx.verbs import console, differences, live, plan
-from stx.verbs.launching import launcher_of
+from stx.verbs import console, differences, driving, live, plan, smoke
 from stx.verbs.plan import Planned
 from stx.verbs.refuse import check_models, path_with
 
@@ -47,11 +43,13 @@ class Wishes:
     detach: bool | None
     update: bool
     accept_code: bool
+    smoke: bool
 
 
 def run(wishes: Wishes) -> int:
     """The verb; its exit code."""
     planned = plan.prepare(wishes.file, sets=wishes.sets, cluster=wishes.cluster, store=wishes.store)
+    small = _smoke(wishes, planned)
     console.say(plan.show(planned, every=False, stream=sys.stderr))
     if _attachable(planned, wishes):
         return watch(planned)
@@ -61,11 +59,27 @@ def run(wishes: Wishes) -> int:
     check_store(planned.store)
     with writing(planned.store.root):
         code = snapshot.snapshot(planned.store)
+    if small is not None and not detach:
+        ended = smoke.run(small, code=code, accept_code=wishes.accept_code)
+        if ended != 0:
+            return ended
     try:
-        return start_detached(wishes, planned, code=code) if detach else drive(wishes, planned, code=code)
+        return start_detached(wishes, planned, small, code=code) if detach else drive(wishes, planned, code=code)
     except LeaseHeld:
         # Two submits of one file at the same moment: the second watches the first.
         return watch(planned)
+
+
+def _smoke(wishes: Wishes, planned: Planned) -> Planned | None:
+    """The smoke run that goes before, if one was asked for and there is something to run."""
+    if not wishes.smoke or all(str(line.verb) == "cached" for line in planned.lines):
+        return None
+    if lease.holder(planned.directory) is not None:
+        what = f"{planned.experiment.name} is being driven already: a smoke run would come too late"
+        raise ConfigError(what, where=str(planned.file), hint="without --smoke, submit watches it")
+    small = plan.prepare(wishes.file, sets=wishes.sets, cluster=wishes.cluster, store=wishes.store, change=smoked)
+    smoke.refuse(small)
+    return small
 
 
 def _attachable(planned: Planned, wishes: Wishes) -> bool:
@@ -119,78 +133,10 @@ def _wait_until_free(planned: Planned) -> None:
         time.sleep(0.1)
 
 
-class Interrupts:
-    """Counts Ctrl-C: one asks all stages to save and yield, two leave at once. A closed terminal stops nothing: the
-    coordinator leaves, the jobs run on.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.hung_up = False
-
-    def __call__(self) -> int:
-        """How often so far."""
-        return self.count
-
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """Handlers for the length of a block."""
-        handlers = {signal.SIGINT: self._more, signal.SIGTERM: self._more, signal.SIGHUP: self._leave}
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _more(self, number: int, frame: Any) -> None:
-        self.count += 1
-
-    def _leave(self, number: int, frame: Any) -> None:
-        self.hung_up = True
-
-
-STOPPING = "stopping: every live stage saves and yields (Ctrl-C again: leave, and let the jobs run on)"
-
-
 def drive(wishes: Wishes, planned: Planned, *, code: Code) -> int:
     """Be the coordinator until everything rests, then write the report."""
-    interrupts = Interrupts()
-    loop.prepare(planned.store, planned.graph, planned.experiment.text)
-    with interrupts.installed(), live.shown(planned.store) as display:
-        told = left = False
-
-        def tick(state: State) -> None:
-            nonlocal told, left
-            if interrupts.hung_up and not left:
-                leave_silently(planned)
-            left = left or interrupts.hung_up or state.leaving
-            if interrupts.count and not told:
-                told = True
-                display.say(STOPPING)
-            display.tick(state)
-
-        result = loop.drive(
-            planned.store,
-            planned.graph,
-            planned.cluster,
-            launcher_of(planned.cluster),
-            code=code,
-            python=sys.executable,
-            on_tick=tick,
-            stop=interrupts,
-            accept_code=wishes.accept_code,
-        )
-    if left:
-        console.say(f"asked to leave {planned.experiment.name}; its jobs run on")
-        return result
-    return conclude(planned, result, code=code, command=_again(wishes))
-
-
-def leave_silently(planned: Planned) -> None:
-    """Nobody reads what is printed any more, and writing to a closed terminal is an error."""
-    sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - lives as long as the process
-    inbox.put(planned.directory, inbox.Command(verb="leave"))
+    driven = driving.drive(planned, code=code, accept_code=wishes.accept_code)
+    return driven.code if driven.left else conclude(planned, driven.code, code=code, command=_again(wishes))
 
 
 def _again(wishes: Wishes) -> str:
@@ -204,26 +150,16 @@ def conclude(planned: Planned, result: int, *, code: Code, command: str) -> int:
         console.say("interrupted; what was finished or saved is kept")
         console.next_commands(f"{command}   (goes on where it stopped)", f"stx status {name}")
         return result
-    say_failures(planned)
+    failed = driving.say_failures(planned)
+    if failed:
+        console.next_commands(
+            f"stx logs {failed[0].name} --failed", f"stx retry {planned.experiment.name}/{failed[0].name}"
+        )
     write_report(planned, code=code)
     if result == 0:
         console.say(f"{name}: all {plural(len(planned.graph.nodes), 'stage')} done")
         console.next_commands(f"stx status {name}", f"stx report {name}")
     return result
-
-
-def say_failures(planned: Planned) -> None:
-    """Every failed stage with its cause, the first of them with the end of its log."""
-    observer = Observer(planned.store, experiment=planned.directory, graph=planned.graph)
-    failed = [line for line in observer.look().lines if line.state in {"FAILED", "CANCELLED"}]
-    for line in failed[:20]:
-        console.say(console.styled(f"{line.state.lower()} {line.name}: {line.why}", "red", stream=sys.stderr))
-    if len(failed) > 20:
-        console.say(f"and {len(failed) - 20:,} more")
-    if failed:
-        console.next_commands(
-            f"stx logs {failed[0].name} --failed", f"stx retry {planned.experiment.name}/{failed[0].name}"
-        )
 
 
 def write_report(planned: Planned, *, code: Code) -> None:
@@ -265,13 +201,17 @@ def watch(planned: Planned) -> int:
     return 0 if set(counts) <= {"DONE"} else 3
 
 
-def start_detached(wishes: Wishes, planned: Planned, *, code: Code) -> int:
-    """Start the same submit in a session of its own; return once it holds the lease, or with its error."""
+def start_detached(wishes: Wishes, planned: Planned, small: Planned | None, *, code: Code) -> int:
+    """Start the same submit in a session of its own; return once it holds the lease (of the smoke run, if one goes
+    before), or with its error.
+    """
+    first = planned if small is None else small
     log = planned.directory.log
     log.parent.mkdir(parents=True, exist_ok=True)
     argv = [sys.executable, "-m", "stx.cli", "submit", str(wishes.file.absolute()), "--foreground", "--update"]
     argv += [part for one in wishes.sets for part in ("--set", one)]
     argv += ["--store", str(planned.store.root)] + (["--accept-code"] if wishes.accept_code else [])
+    argv += ["--smoke"] if small is not None else []
     argv += ["--cluster", wishes.cluster] if wishes.cluster else []
     env = os.environ | {"PYTHONPATH": path_with(code.path)}
     with log.open("ab") as stream:
@@ -281,14 +221,15 @@ def start_detached(wishes: Wishes, planned: Planned, *, code: Code) -> int:
         )
     limit = time.monotonic() + START_LIMIT_S
     while time.monotonic() < limit:
-        holder = lease.holder(planned.directory)
+        holder = lease.holder(first.directory)
         if child.poll() is not None:
             return _ended_at_once(child.returncode, log=log, start=start, name=planned.experiment.name)
         if holder is not None and holder.pid == child.pid:
             console.say(
-                f"detached: process {child.pid} on {socket.gethostname()} drives {planned.experiment.name}; log {log}"
+                f"detached: process {child.pid} on {socket.gethostname()} drives {first.experiment.name}; log {log}"
             )
-            console.next_commands(f"stx status {planned.experiment.name} --watch", f"{_again(wishes)}   (attaches)")
+            attach = [f"{_again(wishes)}   (attaches)"] if small is None else []
+            console.next_commands(f"stx status {first.experiment.name} --watch", *attach)
             return 0
         time.sleep(0.1)
     raise StxError("the detached coordinator did not take the lease in time", where=str(log))
