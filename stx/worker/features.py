@@ -43,7 +43,6 @@ def run(attempt: Attempt) -> None:
     science, shape = attempt.science, attempt.where["shape"]
     teacher = sit_weights.load_teacher(attempt.input("teacher").payload, shape=shape)
     latents = Latents(attempt.input("latents").payload)
-    latents.verify()
     count, draws = latents.num_samples, science["draws"]
     progress = Progress(attempt, total=count * draws)
     payload = attempt.stage.payload
@@ -53,7 +52,7 @@ def run(attempt: Attempt) -> None:
     for unit in share(progress, units):
         _make_shard(progress, unit, teacher=teacher, latents=latents)
     if attempt.rank == 0:
-        shards.publish_index(payload, SPLIT, num_shards=len(units))
+        shards.publish_index(payload, SPLIT, num_shards=len(units), beat=progress.beat)
         publish.publish_json(payload / data.RECORD, _info(attempt, count=count).dump())
         conclude(progress, splits=[SPLIT])
 

@@ -122,7 +122,7 @@ def _publish_split(progress: Progress, name: str, *, raw: RawImages, rows: np.nd
         )
         progress.advance(span[1] - span[0])
     if not broken:
-        shards.publish_index(payload, name, num_shards=len(spans))
+        shards.publish_index(payload, name, num_shards=len(spans), beat=progress.beat)
     return [(int(rows[found.row]), found.reason) for found in broken]
 
 

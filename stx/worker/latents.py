@@ -34,7 +34,7 @@ def run(attempt: Attempt) -> None:
     for unit in share(progress, units):
         _make_shard(progress, unit, train=train, autoencoder=autoencoder)
     if attempt.rank == 0:
-        shards.publish_index(payload, SPLIT, num_shards=len(units))
+        shards.publish_index(payload, SPLIT, num_shards=len(units), beat=progress.beat)
         publish.publish_json(payload / RECORD, _info(attempt, autoencoder, count=count).dump())
         conclude(progress, splits=[SPLIT])
 

@@ -38,7 +38,7 @@ class Progress:
         Whole shards that were published stay.
         """
         self.made += count
-        self._beat()
+        self.beat()
         if self.done < self.total:
             self.leave_if_asked()
 
@@ -47,18 +47,19 @@ class Progress:
         if not self._looked:
             self.found, self._looked = count, True
         self.made = count - self.found
-        self._beat()
+        self.beat()
 
     def within(self, count: int) -> None:
         """`count` rows of the unit in hand are computed: beat, and leave if asked to, losing them and no others."""
-        self._beat(ahead=count)
+        self.beat(ahead=count)
         self.leave_if_asked()
 
     def leave_if_asked(self) -> None:
         """Raise Yielded when the attempt was asked to stop, noting how many rows are in the store."""
         self.attempt.leave_if_asked(images=self.done)
 
-    def _beat(self, *, ahead: int = 0) -> None:
+    def beat(self, *, ahead: int = 0) -> None:
+        """One heartbeat: rows in the store, and `ahead` rows that are computed and not yet there."""
         rate = (self.made + ahead) / max(self.seconds, 1e-9)
         self.attempt.heart.beat("step", images=self.done + ahead, total=self.total, images_per_s=rate)
 

@@ -97,7 +97,9 @@ def test_the_index_is_the_same_whoever_makes_it(folder):
     path = shards.index_path(folder, "train")
     before = path.read_bytes()
     path.unlink()
-    publish_index(folder, "train", num_shards=len(SIZES))
+    beats = []
+    publish_index(folder, "train", num_shards=len(SIZES), beat=lambda: beats.append(path.exists()))
+    assert beats == [False] * len(SIZES), "one for each shard, before the index stands"
     assert path.read_bytes() == before
     shard = records.read(path)["shards"][0]
     assert set(shard) == {"name", "bytes", "sha256", "count", "labels", "fields"}

@@ -111,7 +111,7 @@ def stage_rate(folder: Path, *, ranks: int) -> float:
     (folder / "e.yaml").write_text(EXPERIMENT.replace("SEED", str(ranks)))
     (folder / "c.yaml").write_text(CLUSTER.replace("RANKS", str(ranks)))
     command = [sys.executable, "-m", "stx.cli", "submit", "e.yaml", "--cluster", "c.yaml", "--update"]
-    env = {**os.environ, "STX_STORE": str(folder / "store")}
+    env = {**os.environ, "STX_STORE": str(folder / "store"), "STX_SLOTS": str(folder / "slots")}
     before = set(folder.glob("store/stages/latents-*"))
     subprocess.run(command, cwd=folder, env=env, check=True, capture_output=True)
     (stage,) = set(folder.glob("store/stages/latents-*")) - before
