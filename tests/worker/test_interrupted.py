@@ -139,9 +139,7 @@ def test_encoding_that_was_interrupted_ends_in_the_same_payload(new_stage, paylo
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(
-    "ranks", [(2, 1, 2), (1, 2, 3), (3, 2, 1)], ids=str
-)
+@pytest.mark.parametrize("ranks", [(2, 1, 2), (1, 2, 3), (3, 2, 1)], ids=str)
 @pytest.mark.parametrize("kind", sorted(SCIENCE))
 def test_rows_that_were_interrupted_end_in_the_same_payload(new_stage, payload_digest, kind, ranks):
     check(new_stage(kind), payload_digest, ranks)
