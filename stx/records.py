@@ -70,6 +70,17 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         yield _parse(line, where=f"{path}:{number}")
 
 
+def load_lines(path: Path) -> list[dict[str, Any]]:
+    """The same, all at once and several times faster, for long files."""
+    lines = (files.read(path) or b"").split(b"\n")[:-1]
+    with contextlib.suppress(ValueError):
+        found = json.loads(b"[" + b",".join(lines) + b"]")
+        if len(found) == len(lines) and all(isinstance(one, dict) for one in found):
+            whole: list[dict[str, Any]] = found
+            return whole
+    return list(read_lines(path))  # names the line that is wrong
+
+
 @contextlib.contextmanager
 def understood(path: Path) -> Iterator[None]:
     """Around whatever makes sense of a record: one that lacks something is a StoreError that names its file."""

@@ -192,7 +192,7 @@ def _curves(runs: Mapping[str, Any], store: Store) -> list[Curve]:
     return [
         Curve(series=series, seed=seed, points=points)
         for key, members in runs.items()
-        for points in [history.thinned(history.curve(store.stage("train", key)), limit=CURVE_POINTS)]
+        for points in [history.curve(store.stage("train", key), limit=CURVE_POINTS)]
         for _, series, seed in members
     ]
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from stx.report import history
+from stx.report.words import scaled
 from stx.spec import Artifact, Node
 
 PROBES = "probes.npy"
@@ -69,7 +70,7 @@ class Inspection:
     @property
     def label(self) -> str:
         """How a legend calls it."""
-        return f"{self.series.label} (seed {self.seed})"
+        return f"{self.series.label} (seed {self.seed}, {scaled(self.images, '').strip()} images)"
 
     def probes(self) -> list[list[float]]:
         """Accuracy of the linear probe by time and block."""

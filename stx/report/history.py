@@ -9,7 +9,6 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from jobs.files import AttemptDir
@@ -17,6 +16,8 @@ from jobs.spec import Cause
 from stx import records
 from stx.errors import StoreError
 from stx.paths import StageDir
+
+NUMBER = (int, float)
 
 
 @dataclass(frozen=True)
@@ -124,36 +125,29 @@ def _modified(paths: Iterable[Path]) -> float | None:
     return max(times, default=None)
 
 
-def curve(stage: StageDir) -> list[Point]:
+def curve(stage: StageDir, *, limit: int | None = None) -> list[Point]:
     """The logged numbers along the lineage: a later attempt replaces what earlier ones logged from its first line on,
-    so a curve never doubles back."""
-    kept: list[list[Point]] = []
+    so a curve never doubles back. At most `limit` points: then neighbours become their mean, at the images of the last.
+    """
+    kept: list[list[dict[str, Any]]] = []
     cut: float = float("inf")
     for number in reversed(stage.attempts()):
-        points = [point for point in _logged(stage.attempt(number)) if point.images < cut]
-        if points:
-            cut = points[0].images
-            kept.append(points)
-    return [point for points in reversed(kept) for point in points]
+        lines = [line for line in records.load_lines(stage.attempt(number).metrics) if line["images"] < cut]
+        if lines:
+            cut = lines[0]["images"]
+            kept.append(lines)
+    lines = [line for part in reversed(kept) for line in part]
+    count = len(lines) if limit is None else min(limit, len(lines))
+    edges = [place * len(lines) // count for place in range(count + 1)] if count else []
+    return [_mean(lines[begin:end]) for begin, end in itertools.pairwise(edges)]
 
 
-def thinned(points: Sequence[Point], *, limit: int) -> list[Point]:
-    """At most `limit` points: neighbours become their mean, at the images of the last of them."""
-    if len(points) <= limit:
-        return list(points)
-    edges = [round(place * len(points) / limit) for place in range(limit + 1)]
-    return [_mean(points[begin:end]) for begin, end in itertools.pairwise(edges)]
-
-
-def _mean(points: Sequence[Point]) -> Point:
-    names = dict.fromkeys(name for point in points for name in point.values)
-    found = {name: [point.values[name] for point in points if name in point.values] for name in names}
-    return Point(images=points[-1].images, values={name: fmean(values) for name, values in found.items()})
-
-
-def _logged(folder: AttemptDir) -> list[Point]:
-    points = []
-    for line in records.read_lines(folder.metrics):
-        values = {name: value for name, value in line.items() if isinstance(value, int | float) and name != "images"}
-        points.append(Point(images=int(line["images"]), values=values))
-    return points
+def _mean(lines: Sequence[Mapping[str, Any]]) -> Point:
+    """What is a number in any of them (a loss that was none is null)."""
+    found: dict[str, list[float]] = {}
+    for line in lines:
+        for name, value in line.items():
+            if isinstance(value, NUMBER):
+                found.setdefault(name, []).append(value)
+    images = int(lines[-1]["images"])
+    return Point(images, {name: sum(of) / len(of) for name, of in found.items() if name != "images"})

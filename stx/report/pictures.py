@@ -18,8 +18,8 @@ from stx.report import canvas
 from stx.report.facts import Facts, Inspection, Samples
 
 COLUMNS = 10
-MAX_ROWS = 24
-MAX_MILESTONES = 4
+MAX_ROWS = 16
+MAX_MILESTONES = 3
 MAX_CELL = 128  # pixels; larger images are reduced
 EXACT = 64  # cells up to here are stored without loss
 GAP = 2
@@ -71,7 +71,6 @@ class Look:
     """One held-out image as several series see it."""
 
     title: str
-    images: int
     panels: tuple[Panel, ...]
     left_out: int
 
@@ -140,7 +139,9 @@ def _spread(values: Sequence[Any], limit: int) -> list[Any]:
 
 
 def inspected(facts: Facts) -> list[Inspection]:
-    """The first inspect protocol at the last milestone that most series have: of each series its first seed."""
+    """The first inspect protocol: of each series its first seed, at the last milestone that most series have, or what
+    comes nearest to it.
+    """
     if not facts.inspections:
         return []
     protocol = facts.inspections[0].protocol_key
@@ -148,7 +149,7 @@ def inspected(facts: Facts) -> list[Inspection]:
     counts = {count: len({m.series for m in members if m.images == count}) for count in {m.images for m in members}}
     last = max(counts, key=lambda count: (counts[count], count))
     first: dict[Any, Inspection] = {}
-    for one in sorted((m for m in members if m.images == last), key=lambda m: m.seed):
+    for one in sorted(members, key=lambda m: (abs(m.images - last), m.seed)):
         first.setdefault(one.series, one)
     return sorted(first.values(), key=lambda one: facts.place(one.series, otherwise=len(facts.series)))
 
@@ -165,7 +166,6 @@ def looks(facts: Facts, inspections: Sequence[Inspection]) -> list[Look]:
     return [
         Look(
             title=f"Held-out image {image + 1}, class {class_name(names, int(info['labels'][image]))}",
-            images=inspections[0].images,
             panels=tuple(of[image] for of in panels),
             left_out=len(inspections) - len(shown),
         )

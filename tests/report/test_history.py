@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import pytest
+
 from stx import records
+from stx.errors import StoreError
 from stx.report import history
 
 
@@ -55,3 +58,31 @@ def test_attempt_without_any_end_is_live(world: Any) -> None:
     folder.path.mkdir(parents=True)
     records.publish(folder.intent, {})
     assert [attempt.result for attempt in history.attempts(stage)] == ["LIVE"]
+
+
+def test_long_curves_are_thinned_to_means_of_neighbours(world: Any) -> None:
+    node, stage = stage_of(world)
+    world.attempt(node, lines=[(64 * step, float(step)) for step in range(1, 101)])
+    points = history.curve(stage, limit=10)
+    assert [point.images for point in points] == [640 * part for part in range(1, 11)]
+    assert [point.values["diffusion"] for point in points] == [5.5 + 10 * part for part in range(10)]
+    assert history.curve(stage, limit=100) == history.curve(stage)
+
+
+def test_a_loss_that_was_no_number_leaves_a_gap_and_no_zero(world: Any) -> None:
+    node, stage = stage_of(world)
+    world.attempt(node, lines=[(64, 1.0)])
+    records.append(stage.attempt(1).metrics, {"images": 128, "diffusion": None, "grad_norm": 2.0})
+    records.append(stage.attempt(1).metrics, {"images": 192, "diffusion": 3.0})
+    assert [point.values.get("diffusion") for point in history.curve(stage)] == [1.0, None, 3.0]
+    (mean,) = history.curve(stage, limit=1)
+    assert mean.values["diffusion"] == 2.0
+
+
+def test_a_damaged_line_of_metrics_is_named(world: Any) -> None:
+    node, stage = stage_of(world)
+    world.attempt(node, lines=[(64, 1.0)])
+    with stage.attempt(1).metrics.open("ab") as stream:
+        stream.write(b'{"images": 1}, {"images": 2}\n')
+    with pytest.raises(StoreError, match=r"metrics\.jsonl:2\n  not JSON"):
+        history.curve(stage)

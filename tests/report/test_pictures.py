@@ -107,7 +107,7 @@ def test_probes_are_charted_for_every_time(inspected: Any) -> None:
     facts = collect(inspected.store, inspected.experiment)
     charts = probe_charts(facts, pictures.inspected(facts))
     assert [chart.title for chart in charts] == ["Linear probe at t = 0.2", "Linear probe at t = 0.8"]
-    assert [key.label for key in charts[0].keys] == ["vanilla (seed 0)", "phase2 (seed 0)"]
+    assert [key.label for key in charts[0].keys] == ["vanilla (seed 0, 32 k images)", "phase2 (seed 0, 32 k images)"]
     assert all(chart.png is None for chart in charts)
 
 
