@@ -22,9 +22,9 @@ SAMPLES = (
     "Not selected: of each class the first. The same noise and label down each column; of each series its first seed."
 )
 LOOKS = (
-    "The first three principal components of a block's tokens as red, green and blue, fitted per time and block over "
-    "all inspected images at once; the sign of a component is fixed, its colour otherwise means nothing. The first "
-    "column is the input of the network, decoded; t = 1 is noise."
+    "The first three principal components of what differs between images in a block's tokens, as red, green and blue, "
+    "fitted per time and block over all inspected images at once; the sign of a component is fixed, its colour "
+    "otherwise means nothing. The first column is the input of the network, decoded; t = 1 is noise."
 )
 GUIDED = (
     "f_c is what a run's own teacher makes of the image and its label, f_g = f_u + guidance (f_c - f_u) what the "
