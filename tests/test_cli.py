@@ -245,6 +245,18 @@ def test_failed_stage_exits_3_shows_the_cause_and_a_retry_finishes(stx: Shell) -
 
 
 @pytest.mark.slow
+def test_on_event_is_told_of_a_failure_and_of_the_end_once(stx: Shell) -> None:
+    path, told = stx.write(FAILING), stx.folder / "told"
+    (stx.folder / "c.yaml").write_text(f"poll_s: 0.2\non_event: [sh, -c, 'cat >> {told}']\n")
+    for _ in range(2):
+        stx("submit", str(path), "--cluster", "c.yaml", code=3)
+    events = [json.loads(line) for line in told.read_text().splitlines()]
+    assert sorted(event["event"] for event in events) == ["finished", "stage_failed"]
+    (failure,) = [event for event in events if event["event"] == "stage_failed"]
+    assert failure["stage"] == "bad" and "the reason is here" in Path(failure["log"]).read_text()
+
+
+@pytest.mark.slow
 def test_edited_file_is_shown_and_needs_update(stx: Shell) -> None:
     path = stx.write(CHAIN)
     stx("submit", str(path))

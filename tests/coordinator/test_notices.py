@@ -3,15 +3,13 @@
 import errno
 
 from jobs import files
-from jobs.spec import Cause, JobState, Result
+from jobs.spec import Cause, Result
 from stx.coordinator.notices import Teller
+from tests.coordinator.simulated import end_all
 
 
 def fail_all(world):
-    for job in world.launcher.live():
-        world.launcher.start(job)
-        if job.state is JobState.RUNNING:
-            world.launcher.end(job, Result.FAILED, cause=Cause.USER, message="ValueError: no")
+    end_all(world, Result.FAILED, cause=Cause.USER, message="ValueError: no")
 
 
 def events(notices):

@@ -1,0 +1,141 @@
+"""Two experiments on one store, and attempts whose coordinator is gone: sharing, adoption, taking over."""
+
+import pytest
+
+from jobs.spec import JobState, Result
+from stx.coordinator.inbox import Command, put
+from stx.coordinator.state import Status
+from stx.errors import LeaseHeld
+from tests.coordinator.simulated import end_all, only
+
+
+def test_what_is_finished_starts_no_job_in_another_experiment(world, sim):
+    world.start(sim.small_graph("a"))
+    world.finish()
+    jobs = len(world.launcher.jobs)
+    other = world.start(sim.small_graph("b"))
+    world.rounds(2)
+    assert other.state.finished
+    assert len(world.launcher.jobs) == jobs
+
+
+def test_a_submit_that_timed_out_after_it_was_accepted_is_adopted(world, sim):
+    world.launcher.timeouts = 1
+    world.start(sim.single("a"))
+    world.rounds(3)
+    assert len(world.launcher.jobs) == 1
+    world.finish()
+    assert len(world.launcher.jobs) == 1
+
+
+def test_two_experiments_share_a_stage_and_train_it_once(world, sim):
+    first, second = world.start(sim.small_graph("a", wants=(2,))), world.start(sim.small_graph("b"))
+    world.rounds(1)
+    assert len(world.launcher.jobs) == 1
+    assert {only(first).status, only(second).status} == {Status.RUNNING, Status.ELSEWHERE}
+    assert "held by experiment a" in only(second).why
+    world.finish()
+    assert first.state.exit_code == second.state.exit_code == 0
+    trained = [job for job in world.launcher.jobs if "train-" in str(job.folder.path)]
+    assert len(trained) == 1, "the milestones of both were wanted, one attempt made both"
+
+
+def test_the_next_attempt_of_a_shared_stage_goes_to_whoever_wants_it(world, sim):
+    world.start(sim.single("a"))
+    second = world.start(sim.single("b"))
+    world.rounds(1)
+    world.kill("a")
+    end_all(world, Result.YIELDED)
+    world.rounds(1)
+    assert only(second).status is Status.RUNNING
+    assert only(second).facts.live.experiment == "b"
+
+
+def test_a_lost_attempt_of_a_dead_experiment_is_judged_by_the_other_one(world, sim):
+    world.start(sim.single("a"))
+    second = world.start(sim.single("b"))
+    world.rounds(1)
+    world.kill("a")
+    (job,) = world.launcher.live()
+    world.launcher.start(job)
+    job.state = JobState.ENDED
+    world.rounds(3)
+    assert only(second).facts.live.experiment == "b"
+    assert only(second).facts.last == 2
+
+
+def test_an_attempt_of_a_launcher_out_of_reach_is_never_judged_until_a_person_says_so(world, sim):
+    far = sim.Launcher("far")
+    world.start(sim.single("a"), launcher=far)
+    world.rounds(1)
+    world.kill("a")
+    second = world.start(sim.single("b"))
+    world.rounds(5, seconds=10_000)
+    assert only(second).status is Status.ELSEWHERE
+    assert "out of reach" in only(second).why
+    put(world.store.experiment("b"), Command("retry", (next(iter(second.state.plan.index)),), take_over=True))
+    world.rounds(2)
+    assert only(second).facts.live.experiment == "b"
+
+
+def test_an_own_attempt_on_a_cluster_out_of_reach_takes_no_place_and_a_person_may_take_it_over(world, sim):
+    world.start(sim.single("a"), launcher=sim.Launcher("far"))
+    world.rounds(1)
+    world.kill("a")
+    again = world.start(sim.single("a"))
+    world.rounds(3)
+    assert only(again).status is Status.ELSEWHERE
+    assert "take-over" in only(again).why
+    assert not any(again.state.held())
+    put(world.store.experiment("a"), Command("retry", tuple(again.state.plan.index), take_over=True))
+    world.finish()
+    assert only(again).status is Status.DONE
+
+
+def test_a_claim_without_a_handle_is_looked_up_twice_and_submitted_again(world, sim):
+    first = world.start(sim.single("a"))
+    world.rounds(1)
+    (vertex,) = first.state.plan.vertices
+    attempt = world.store.stage("images", vertex.key).attempt(1)
+    attempt.handle.unlink()
+    world.launcher.jobs.clear()
+    world.kill("a")
+    second = world.start(sim.single("a"))
+    world.rounds(2)
+    assert not world.launcher.jobs
+    world.rounds(2)
+    assert len(world.launcher.jobs) == 1
+    assert only(second).facts.last == 1
+    world.finish()
+
+
+def test_a_claim_whose_job_exists_is_adopted_and_not_submitted_again(world, sim):
+    first = world.start(sim.single("a"))
+    world.rounds(1)
+    (vertex,) = first.state.plan.vertices
+    world.store.stage("images", vertex.key).attempt(1).handle.unlink()
+    world.kill("a")
+    world.start(sim.single("a"))
+    world.finish()
+    assert len(world.launcher.jobs) == 1
+
+
+def test_a_claim_of_an_experiment_that_nobody_drives_is_brought_on_its_way_by_another(world, sim):
+    first, other = world.start(sim.single("a")), world.start(sim.single("b"))
+    world.rounds(1)
+    (vertex,) = first.state.plan.vertices
+    world.store.stage("images", vertex.key).attempt(1).handle.unlink()
+    world.launcher.jobs.clear()
+    world.kill("a")
+    world.rounds(5)
+    assert len(world.launcher.jobs) == 1
+    world.finish()
+    assert only(other).facts.last == 1
+
+
+def test_a_holder_that_lost_its_lease_stops_writing(world, sim):
+    old = world.start(sim.single("a"))
+    world.dead.add(world.processes["a"])
+    world.start(sim.single("a"))
+    with pytest.raises(LeaseHeld):
+        old.round()
