@@ -6,6 +6,7 @@ read as plain JSON, because a person waits for it between two keys.
 """
 
 import contextlib
+import functools
 import os
 import re
 import shlex
@@ -150,6 +151,7 @@ def _runs(word: str, place: Store) -> Iterator[str]:
     yield from (line for line in _stages(word, place) if line.partition("\t")[2].startswith("train"))
 
 
+@functools.cache
 def _read(place: Store, name: str) -> list[Stage]:
     record = records.find(place.experiment(name).graph) or {}
     with contextlib.suppress(KeyError, TypeError):

@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -23,10 +23,17 @@ from stx.coordinator.status import LIVE, QUEUED, Line, counts, is_queued, overvi
 from stx.paths import Store
 from stx.report.words import duration, one_line
 from stx.verbs import console
+from stx.verbs.screen import movable
 
 REDRAW_S = 0.5
 NOTE_S = 30.0
 SHOWN_FAILURES = 5
+# The columns for terminals of at least so many columns of their own.
+COLUMNS = (
+    (75, ("stage", "progress", "%", "images/s", "ETA", "loss", "try", "")),
+    (55, ("stage", "%", "images/s", "ETA", "loss", "")),
+    (0, ("stage", "%", "ETA")),
+)
 COUNT_STYLES: dict[str, str] = {
     Status.DONE: "green",
     Status.RUNNING: "bold green",
@@ -73,7 +80,7 @@ class LiveDisplay:
     def _render(self, state: State) -> Group:
         lines = _live_lines(state, store=self._store)
         room = max(3, shutil.get_terminal_size().lines - SHOWN_FAILURES - 5)
-        parts: list[Table | Text] = [_table(lines[:room])] if lines else []
+        parts: list[Table | Text] = [_table(lines[:room], width=self._console.width)] if lines else []
         if len(lines) > room:
             parts.append(Text(f"and {len(lines) - room:,} more live stages", style="dim"))
         parts += [
@@ -142,7 +149,7 @@ class PlainDisplay:
 
 def display(store: Store) -> LiveDisplay | PlainDisplay:
     """What suits stderr."""
-    return LiveDisplay(store) if console.coloured(sys.stderr) else PlainDisplay(store)
+    return LiveDisplay(store) if movable(sys.stderr) else PlainDisplay(store)
 
 
 def progress_words(line: Line) -> str:
@@ -177,27 +184,34 @@ def _failures(state: State) -> list[tuple[str, str]]:
     return failed[-SHOWN_FAILURES:]
 
 
-def _table(lines: Sequence[Line]) -> Table:
+def _table(lines: Sequence[Line], *, width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("stage", "progress", "%", "images/s", "ETA", "loss", "try"):
-        table.add_column(
-            name, justify="left" if name in ("stage", "progress") else "right", no_wrap=True, overflow="ellipsis"
-        )
-    table.add_column("", no_wrap=True, overflow="ellipsis", style="dim", ratio=1)
+    shown = next(names for least, names in COLUMNS if width >= least)
+    for name in shown:
+        justify: Literal["left", "right"] = "left" if name in ("stage", "progress") else "right"
+        if name:
+            table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
+        else:
+            table.add_column("", no_wrap=True, overflow="ellipsis", style="dim", ratio=1)
     for line in lines:
-        known = line.images is not None and bool(line.total)
-        share = (line.images or 0) / (line.total or 1)
-        table.add_row(
-            line.name,
-            ProgressBar(total=1.0, completed=share, width=20, pulse=False) if known else Text(" " * 20),
-            f"{100 * share:.0f}" if known else "",
-            f"{line.images_per_s:,.0f}" if line.images_per_s else "",
-            duration(line.eta_s) if line.eta_s is not None else "",
-            f"{line.loss:.4g}" if line.loss is not None else "",
-            str(line.attempts),
-            "queued" if line.state == QUEUED else line.phase if line.state == "RUNNING" else one_line(line.why),
-        )
+        cells = _cells(line)
+        table.add_row(*(cells[name] for name in shown))
     return table
+
+
+def _cells(line: Line) -> dict[str, RenderableType]:
+    known = line.images is not None and bool(line.total)
+    share = (line.images or 0) / (line.total or 1)
+    return {
+        "stage": line.name,
+        "progress": ProgressBar(total=1.0, completed=share, width=20, pulse=False) if known else Text(" " * 20),
+        "%": f"{100 * share:.0f}" if known else "",
+        "images/s": f"{line.images_per_s:,.0f}" if line.images_per_s else "",
+        "ETA": duration(line.eta_s) if line.eta_s is not None else "",
+        "loss": f"{line.loss:.4g}" if line.loss is not None else "",
+        "try": str(line.attempts),
+        "": "queued" if line.state == QUEUED else line.phase if line.state == "RUNNING" else one_line(line.why),
+    }
 
 
 def _counts(state: State) -> Text:

@@ -1,6 +1,7 @@
 """The live table and its plain twin, drawn from real states."""
 
 import io
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,9 @@ def running(store: Store, graph: Graph, *, live: int) -> State:
     return transitions.replay(graph, events)
 
 
-def drawn(display: LiveDisplay, state: State) -> str:
+def drawn(display: LiveDisplay, state: State, *, width: int = 120) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=120).print(display._render(state))
+    Console(file=stream, width=width).print(display._render(state))
     return stream.getvalue()
 
 
@@ -51,6 +52,18 @@ def test_a_thousand_stages_stay_one_screen(tmp_path: Path) -> None:
     assert len(text.splitlines()) <= 26
     assert "60 running" in text and "940 ready" in text and "1 done" in text
     assert "more live stages" in text
+
+
+@pytest.mark.parametrize(("width", "header"), [(40, "stage % ETA"), (60, "stage % images/s ETA loss")])
+def test_narrow_terminals_get_whole_names_and_fewer_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, header: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    store, graph = Store(tmp_path), sweep(20)
+    lines = drawn(LiveDisplay(store), running(store, graph, live=2), width=width).splitlines()
+    assert lines[0].split() == header.split()
+    assert lines[1].split()[:2] == ["run:seed=0", "50"]
+    assert max(len(line) for line in lines) <= width
 
 
 def test_row_shows_progress_rate_eta_and_loss(tmp_path: Path) -> None:
@@ -117,3 +130,14 @@ def test_half_a_minute_later_only_stages_that_moved_are_told_of(
     assert sum("run:seed=0 50 of 100" in line for line in said) == 1
     assert sum("run:seed=0 60 of 100" in line for line in said) == 1
     assert sum("run:seed=1 50 of 100" in line for line in said) == 1
+
+
+@pytest.mark.slow
+def test_submit_in_a_narrow_terminal_without_colours_draws_its_table(terminal: Any, tmp_path: Path) -> None:
+    path = tmp_path / "e.yaml"
+    path.write_text('name: e\nstages:\n  one: {kind: command, argv: [sh, -c, "sleep 2; touch $STX_OUTPUT/x"]}\n')
+    slots = str(tmp_path / "slots")
+    one = terminal("submit", str(path), columns=40, NO_COLOR="1", STX_SLOTS=slots, STX_CORES="2")
+    one.says("stage  %  ETA")
+    assert one.ends() == 0
+    assert not re.search(rb"\033\[[34][0-9]m", one.raw)
