@@ -83,7 +83,7 @@ TRAIN = {
 
 def test_the_loader_draws_t_as_the_run_says(workshop, pipeline) -> None:
     def times(**science) -> np.ndarray:
-        layout = {"ranks": 1, "micro_batch": 16, "noise_on": "loader"}
+        layout = {"ranks": 1, "micro_batch": 16, "noise_on": "loader", "activation_checkpointing": False}
         attempt = workshop.attempt(
             "train", science=TRAIN | science, inputs={"latents": pipeline.latents}, layout=layout
         )
