@@ -43,13 +43,17 @@ def num_samples(latents: Bound) -> int:
 def check(options: Options, inputs: Inputs) -> list[Problem]:
     """Shards hold whole chunks, and the autoencoder was made for images like these."""
     found = base.check_shards(options.batch, options.shard)
-    seen, given = images.source_of(inputs["autoencoder"].inputs["images"]), images.source_of(inputs["images"])
-    factor, resolution = autoencoder.downsampling(inputs["autoencoder"]), inputs["images"].options.resolution
-    if seen.channels != given.channels:
-        what = f"the autoencoder was trained on {seen.channels} channels, these images have {given.channels}"
-        found.append(Problem(("autoencoder",), what))
+    encoder, picture = inputs["autoencoder"], inputs["images"]
+    seen, given = (images.source_of(one).channels for one in (encoder.inputs["images"], picture))
+    factor, resolution = autoencoder.downsampling(encoder), picture.options.resolution
+    if seen != given:
+        what = (
+            f"the autoencoder {encoder.name} is for images of {seen} channel(s), those of {picture.name} have {given}"
+        )
+        found.append(Problem(("autoencoder",), what, f"give an autoencoder of {picture.name}"))
     if resolution % factor:
-        found.append(Problem(("autoencoder",), f"it divides the resolution by {factor}, the images have {resolution}"))
+        what = f"the autoencoder {encoder.name} divides the resolution by {factor}, {picture.name} has {resolution}"
+        found.append(Problem(("autoencoder",), what, f"a resolution that is a multiple of {factor} would do"))
     return found
 
 

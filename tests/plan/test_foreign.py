@@ -6,6 +6,8 @@ anything runs.
 import pytest
 
 OTHERS = """\
+  colour: {kind: images, source: {folder: pets, version: v1, num_images: 5000, num_classes: 10}, resolution: 32, held_out: 500}
+  narrow: {kind: images, source: mnist5k, resolution: 30, held_out: 500}
   larger: {kind: images, source: mnist5k, resolution: 40, held_out: 500}
   recut: {kind: images, source: mnist5k, resolution: 32, held_out: 1000, seed: 7}
   other_vae: {kind: autoencoder, images: images, seed: 1}
@@ -53,6 +55,9 @@ def test_another_cut_of_the_same_images_is_no_other_data_set(expand, wide_file):
         (STUDENT, STUDENT.replace("latents\n", "latents_larger\n"), ":16: stages.phase2.alignment.teacher = teacher", "the teacher teacher was trained on latents, this run is on latents_larger", "these differ in images"),
         (STUDENT, STUDENT.replace("latents\n", "latents_other\n"), ":16: stages.phase2.alignment.teacher = teacher", "the teacher teacher was trained on latents, this run is on latents_other", "these differ in autoencoder"),
         (STUDENT, STUDENT.replace("latents\n", "latents_half\n"), ":16: stages.phase2.alignment.teacher = teacher", "the teacher teacher was trained on latents, this run is on latents_half", "these differ in dtype"),
+        # the autoencoder's images against the latents'
+        ("latents, images: images,", "latents, images: colour,", ":7: stages.latents.autoencoder = vae", "the autoencoder vae is for images of 1 channel(s), those of colour have 3", "give an autoencoder of colour"),
+        ("latents, images: images,", "latents, images: narrow,", ":7: stages.latents.autoencoder = vae", "the autoencoder vae divides the resolution by 4, narrow has 30", "a multiple of 4"),
         # the cache's latents against the run's
         (STUDENT, STUDENT.replace("latents\n", "latents_other\n"), ":16: stages.phase2.alignment.features = features", "the cache features was made with latents, this run has latents_other", "both must have the same latents"),
         # the teacher's latents against the cache's
@@ -71,6 +76,7 @@ def test_another_cut_of_the_same_images_is_no_other_data_set(expand, wide_file):
         ("run: phase1}", "run: phase1, qk_norm: true}", ":11: stages.teacher.qk_norm = true", "qk_norm belongs to a checkpoint file; this teacher is frozen from phase1", ""),
         # samples against real images and against the judge
         (AGAINST, "against: larger, extractor", ":19: stages.scores.against = larger", "the samples are of a run on images, these images are larger", DATA),
+        (AGAINST, "against: colour, extractor", ":19: stages.scores.against = colour", "the samples are of a run on images, these images are colour", "these differ in source"),
         ("classifier: judge}", "classifier: judge_larger}", ":19: stages.scores.extractor.classifier = judge_larger", "the samples are of a run on images, the classifier judge_larger learned larger", DATA),
         ("runs: [vanilla,", "runs: [strange,", ":19: stages.scores.against = images", "the samples are of a run on larger, these images are images", DATA),
         ("num_samples: 20", "num_samples: 20, autoencoder: other_vae", ":18: stages.samples.autoencoder = other_vae", "no such option", "known: at, batch"),
