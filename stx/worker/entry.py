@@ -41,7 +41,7 @@ def run(folder: str) -> int:
         attempt = attempts.parse(path)
         notes = attempt.notes
         runtime.watch(path, attempt.heart, limits=attempt.hang_after_s)
-        _set_threads(attempt)
+        _prepare(attempt)
         load("stx.worker", attempt.kind).run(attempt)
     except Yielded:
         runtime.finish(path, runtime.rank(), Result.YIELDED, **notes)
@@ -97,12 +97,15 @@ def sample(text: str) -> int:
     return 0
 
 
-def _set_threads(attempt: Attempt) -> None:
-    """As many threads as cores were granted; a `command` stage starts without torch."""
+def _prepare(attempt: Attempt) -> None:
+    """As many threads as cores were granted, and a note of what this runs on; `command` starts without torch."""
     if attempt.kind != "command":
         import torch
 
+        from stx.worker.versions import versions
+
         torch.set_num_threads(attempt.threads)
+        attempt.notes["versions"] = versions()
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
