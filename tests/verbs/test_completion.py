@@ -76,9 +76,9 @@ def test_a_damaged_graph_completes_nothing(store: Store) -> None:
     assert offered("stx show lat") == []
 
 
-def test_every_argument_and_every_option_with_names_as_values_completes(store: Store) -> None:
+def test_every_parameter_that_completes_is_one_of_the_command_line() -> None:
     known = {name for command in GROUP.commands.values() for one in command.params for name in (one.name, *one.opts)}
-    assert set(completion.VALUES) - known <= {"run", "-o", "--output", "--tensorboard"}
+    assert set(completion.VALUES) <= known
 
 
 def test_answer_imports_nothing_that_makes_a_person_wait(store: Store) -> None:
