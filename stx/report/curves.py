@@ -126,7 +126,7 @@ def _probe(facts: Facts, inspections: Sequence[Inspection], *, index: int, t: fl
     with canvas.axes() as axes:
         keys = []
         for number, one in enumerate(inspections):
-            place = facts.place(one.series, otherwise=number)
+            place = facts.place(one.series, otherwise=len(facts.series) + number)
             blocks, accuracy = one.info["blocks"], one.probes()[index]
             axes.plot(blocks, accuracy, **canvas.style_of(place), label=one.label)
             keys.append(Key(one.label, place))

@@ -19,6 +19,7 @@ class Drawn:
     grids: Sequence[Sequence[Grid]]
     looks: Sequence[Look]
     graph: stage_graph.Picture
+    more_looks: int = 0  # inspect stages with other options, which are not shown
 
     @property
     def charts(self) -> list[Chart]:
@@ -44,6 +45,7 @@ def draw(facts: Facts) -> Drawn:
         grids=pictures.sample_grids(facts),
         looks=pictures.looks(facts, inspections),
         graph=stage_graph.folded(facts),
+        more_looks=max(0, len({one.protocol_key for one in facts.inspections}) - 1),
     )
 
 

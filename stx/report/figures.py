@@ -5,6 +5,7 @@ Seeds are dots; where there are at least two, a line through their mean and a ba
 series has one colour and marker everywhere.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
@@ -147,10 +148,16 @@ def _rest(series: Series, *, option: str) -> tuple[tuple[str, Any], ...]:
 
 
 def _option_axis(axes: Any, ticks: Sequence[float]) -> None:
+    """Ticks at the swept values, as far as their words have room."""
     if ticks[0] > 0 and ticks[-1] / ticks[0] > 8:
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
-    shown = ticks if len(ticks) <= 8 else [ticks[round(i * (len(ticks) - 1) / 7)] for i in range(8)]
+    place = math.log if axes.get_xscale() == "log" else float
+    apart = (place(ticks[-1]) - place(ticks[0])) / 9
+    shown = ticks[:1]
+    for tick in ticks[1:]:
+        if place(tick) - place(shown[-1]) >= apart:
+            shown = [*shown, tick]
     axes.set_xticks(shown, [plain(tick) for tick in shown])
     axes.margins(x=0.08)
 

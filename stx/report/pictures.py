@@ -195,7 +195,7 @@ def _panels(facts: Facts, one: Inspection, *, number: int, count: int) -> list[P
             cells = [_colour(noisy[image, index]), *(_enlarged(token, side) for token in tokens)]
             alt = f"{one.label} at t = {t:g}: noisy input and principal components of {', '.join(columns[1:])}"
             rows.append(Strip(f"{t:g}", index, cells, alt))
-        place = facts.place(one.series, otherwise=number)
+        place = facts.place(one.series, otherwise=len(facts.series) + number)
         panels.append(Panel(one.label, place, columns, tuple(rows), guided=words))
     return panels
 
