@@ -36,8 +36,7 @@ INSTALL = "pip install -c constraints.txt . in the folder of the sources"
 # What every worker imports, and what it sees; the last line of its output is JSON.
 PROBE = """
 import json
-from stx.worker import module
-from stx.worker.zero import engine
+from stx.worker import train
 import torch
 gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
 print(json.dumps({"gpus": gpus, "torch": torch.__version__}))
