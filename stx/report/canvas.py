@@ -94,10 +94,12 @@ def finish(
 
 
 def _png(axes: Any, keys: Sequence[Key]) -> bytes:
+    room = None  # measuring what a legend needs costs another drawing
     if 0 < len(keys) <= MAX_LEGEND and axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        room = "tight"
     stream = io.BytesIO()
-    axes.get_figure().savefig(stream, format="png", dpi=PNG_DPI, bbox_inches="tight")
+    axes.get_figure().savefig(stream, format="png", dpi=PNG_DPI, bbox_inches=room)
     return stream.getvalue()
 
 
