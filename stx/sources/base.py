@@ -60,6 +60,11 @@ def shown(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{number} {one if number == 1 else many}"
+
+
 def listed(names: Sequence[str]) -> str:
     """The first names of many, one a line, and how many more there are."""
     lines = [f"    {shown(name)}" for name in names[:SHOWN]]
@@ -79,7 +84,7 @@ def check_classes(labels: Sequence[int], class_names: Sequence[str], *, where: P
     missing = [name for number, name in enumerate(class_names) if number not in present]
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(class_names)} classes have no image:\n{listed(missing)}",
+            f"{counted(len(missing), 'class has', 'classes have')} no image, of {len(class_names)}:\n{listed(missing)}",
             where=str(where),
             hint="labels count from 0; remove empty classes",
         )

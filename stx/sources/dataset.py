@@ -30,7 +30,7 @@ class Saved:
         columns = _columns(self._files, [image, label], where=path)
         self._images, found = columns[image], columns[label]
         if found.null_count:
-            raise DataError(f"{found.null_count} rows have no {label}", where=str(path))
+            raise DataError(f"{base.counted(found.null_count, 'row has', 'rows have')} no {label}", where=str(path))
         self._labels = array("q", found.to_numpy().astype("int64").tobytes())
         base.check_classes(self._labels, self.class_names, where=path)
 

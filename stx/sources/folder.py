@@ -31,7 +31,8 @@ class Folder:
             self._labels.extend([label] * len(names))
             foreign += [f"{class_name}/{other}" for other in others]
         if foreign:
-            what = f"{len(foreign)} entries of class folders are no images:\n{base.listed(foreign)}"
+            count = base.counted(len(foreign), "entry of a class folder is", "entries of class folders are")
+            what = f"{count} no image:\n{base.listed(foreign)}"
             raise DataError(what, where=str(path), hint=f"{_HINT}; remove them ({', '.join(base.EXTENSIONS)} are read)")
         base.check_classes(self._labels, self.class_names, where=path)
 
@@ -71,7 +72,7 @@ def _classes(path: Path) -> list[str]:
     entries = _entries(path)
     loose = [entry.name for entry in entries if not entry.is_dir() and base.is_image(entry.name)]
     if loose:
-        what = f"{len(loose)} images lie in no class folder:\n{base.listed(loose)}"
+        what = f"{base.counted(len(loose), 'image lies', 'images lie')} in no class folder:\n{base.listed(loose)}"
         raise DataError(what, where=str(path), hint=_HINT)
     found = [entry.name for entry in entries if entry.is_dir()]
     if not found:

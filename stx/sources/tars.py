@@ -121,7 +121,8 @@ def _scan(path: Path) -> Iterator[_Found]:
     alone += [f"{key}: no image" for key in labels if key not in images]
     if alone:
         raise DataError(
-            f"{len(alone)} samples are not a pair of image and label:\n{base.listed(alone)}", where=str(path)
+            f"{base.counted(len(alone), 'sample is', 'samples are')} no pair of image and label:\n{base.listed(alone)}",
+            where=str(path),
         )
     return (_Found(key, info.offset_data, info.size, labels[key]) for key, info in images.items())
 

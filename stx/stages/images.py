@@ -185,10 +185,13 @@ def _check_user(options: Options, source: UserSource) -> list[Problem]:
     try:
         source.counts  # noqa: B018 - looks at the source, or raises
     except (DataError, ConfigError) as error:
-        declare = "images that are encoded already need no source: declare num_images and num_classes"
         what = f"{error.where}: {error.what}" if error.where != source.path else error.what
-        return [Problem(("source", source.form), what, "; ".join(filter(None, (error.hint, declare))))]
+        hints = [] if Path(source.path).exists() else [_DECLARE]
+        return [Problem(("source", source.form), what, "; ".join([*filter(None, [error.hint]), *hints]) or None)]
     return []
+
+
+_DECLARE = "images that are encoded already need no source: declare num_images and num_classes"
 
 
 def _check_counts(options: Options) -> list[Problem]:
@@ -211,5 +214,6 @@ def _check_counts(options: Options) -> list[Problem]:
         found.append(Problem(("held_out",), what))
     elif options.held_out // classes >= smallest:
         what = f"holds out {options.held_out // classes} of each class, the smallest has {smallest}"
-        found.append(Problem(("held_out",), what, f"at most {(smallest - 1) * classes}"))
+        hint = f"at most {(smallest - 1) * classes}" if smallest > 1 else "that class needs another image"
+        found.append(Problem(("held_out",), what, hint))
     return found

@@ -84,9 +84,9 @@ def test_unlabelled_rows_and_images_outside_of_the_files_are_named(tmp_path, sav
     edit(saved / "state.json", lambda record: record.update(_data_files=[{"filename": "one.arrow"}]))
     edit(saved / "dataset_info.json", lambda record: record["features"]["label"].update(names=["ant", "cat"]))
     write([0, None])
-    assert "1 rows have no label" in refused(saved)
+    assert "1 row has no label" in refused(saved)
     write([0, -1])
-    assert "1 of 2 classes have no image" in refused(saved)
+    assert "1 class has no image, of 2" in refused(saved)
     write([0, 1])
     found = open_source(saved, None)
     assert found.read(1) == b"x"

@@ -38,7 +38,7 @@ def test_what_is_no_image_in_a_class_folder_is_named_ten_at_a_time(folder):
         (folder / "dog" / f"note{number:02}.txt").write_bytes(b"x")
     (folder / "cat" / "kittens").mkdir()
     message = refused(folder)
-    assert message.startswith(f"{folder}\n  13 entries of class folders are no images:\n    cat/kittens\n")
+    assert message.startswith(f"{folder}\n  13 entries of class folders are no image:\n    cat/kittens\n")
     assert "dog/note08.txt" in message
     assert "dog/note09.txt" not in message
     assert "... and 3 more" in message
@@ -47,7 +47,7 @@ def test_what_is_no_image_in_a_class_folder_is_named_ten_at_a_time(folder):
 
 def test_images_outside_of_class_folders_are_named(folder):
     (folder / "x.jpg").write_bytes(b"x")
-    assert "1 images lie in no class folder:\n    x.jpg" in refused(folder)
+    assert "1 image lies in no class folder:\n    x.jpg" in refused(folder)
 
 
 def test_a_missing_folder_an_empty_one_and_a_file_are_refused(tmp_path):
@@ -59,7 +59,7 @@ def test_a_missing_folder_an_empty_one_and_a_file_are_refused(tmp_path):
 
 def test_one_class_and_an_empty_class_are_refused(folder):
     (folder / "empty").mkdir()
-    assert "1 of 4 classes have no image:\n    empty" in refused(folder)
+    assert "1 class has no image, of 4:\n    empty" in refused(folder)
     (folder / "empty").rmdir()
     for name in ("cat", "dog"):
         (folder / name).rename(folder / f".{name}")

@@ -42,7 +42,7 @@ def test_one_tar_is_a_source(tars):
 def test_numbers_may_be_named(tars):
     assert open_source(tars, ("ant", "cat", "dog")).class_names == ("ant", "cat", "dog")
     assert "label 2 is none of the 2 classes" in refused(tars, ("ant", "cat"))
-    assert "1 of 4 classes have no image:\n    eel" in refused(tars, ("ant", "cat", "dog", "eel"))
+    assert "1 class has no image, of 4:\n    eel" in refused(tars, ("ant", "cat", "dog", "eel"))
 
 
 def test_labels_may_be_names(tmp_path, write_tar, picture):
@@ -71,7 +71,7 @@ def test_labels_that_do_not_count_from_zero_are_refused(tmp_path, write_tar, pic
 def test_an_image_without_a_label_and_the_other_way_round_are_named(tmp_path, write_tar, picture):
     write_tar(tmp_path / "a.tar", [("a.png", picture(0)), ("b.cls", b"0"), ("c.png", picture(1)), ("c.cls", b"1")])
     message = refused(tmp_path)
-    assert "2 samples are not a pair of image and label:\n    a: no cls\n    b: no image" in message
+    assert "2 samples are no pair of image and label:\n    a: no cls\n    b: no image" in message
     write_tar(tmp_path / "a.tar", [("a.png", picture(0)), ("a.jpg", picture(0)), ("a.cls", b"0")])
     assert "sample a has two images" in refused(tmp_path)
 

@@ -103,7 +103,7 @@ def test_a_source_that_cannot_be_used_is_refused_with_its_place(refused, own, pe
 
 def test_what_is_wrong_inside_of_a_source_is_named(refused, own, pets):
     (pets / "cat" / "notes.txt").write_bytes(b"x")
-    assert "1 entries of class folders are no images:\n    cat/notes.txt" in refused(own)
+    assert "1 entry of a class folder is no image:\n    cat/notes.txt" in refused(own)
     (pets / "cat" / "notes.txt").unlink()
     for name in ("ant", "cat"):
         (pets / name).rename(pets / f".{name}")
