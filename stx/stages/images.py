@@ -29,6 +29,7 @@ layout = base.host_layout
 SOURCES = "stx.sources"
 RGB = 3
 LARGEST = 1024
+_DECLARE = "images that are encoded already need no source: declare num_images and num_classes"
 
 
 @dataclass(frozen=True)
@@ -189,9 +190,6 @@ def _check_user(options: Options, source: UserSource) -> list[Problem]:
         hints = [] if Path(source.path).exists() else [_DECLARE]
         return [Problem(("source", source.form), what, "; ".join([*filter(None, [error.hint]), *hints]) or None)]
     return []
-
-
-_DECLARE = "images that are encoded already need no source: declare num_images and num_classes"
 
 
 def _check_counts(options: Options) -> list[Problem]:
