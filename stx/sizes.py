@@ -150,9 +150,9 @@ def projector_flops(width_in: int, hidden: int, width_out: int, *, tokens: int) 
     return 2.0 * tokens * (width_in * hidden + hidden**2 + hidden * width_out)
 
 
-def training_bytes(parameters: int, *, checkpoints: int, milestones: int) -> float:
-    """What a run leaves: checkpoints (master, two moments, EMA) and milestones (raw and EMA), fp32."""
-    return float(parameters * FLOAT_BYTES * (4 * checkpoints + 2 * milestones))
+def training_bytes(parameters: int, *, checkpoints: int, milestones: int, emas: int) -> float:
+    """What a run leaves: checkpoints (master, two moments, EMAs) and milestones (raw and EMAs), fp32."""
+    return float(parameters * FLOAT_BYTES * ((3 + emas) * checkpoints + (1 + emas) * milestones))
 
 
 def feature_bytes(*, tokens: int, width: int, value_bytes: int) -> float:

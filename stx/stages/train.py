@@ -148,7 +148,8 @@ def cost(options: Options, inputs: Inputs, wants: tuple[int, ...]) -> Cost:
     latent, method = latents.latent_shape(inputs["latents"]), alignment_cost(options, inputs)
     plain = sizes.train_flops(options.model, latent)
     parameters = sizes.sit_parameters(options.model, latent, qk_norm=options.qk_norm) + method.parameters
-    kept = sizes.training_bytes(parameters, checkpoints=KEPT_CHECKPOINTS, milestones=len(wants))
+    emas = len(ema_sections(options.ema_decay))
+    kept = sizes.training_bytes(parameters, checkpoints=KEPT_CHECKPOINTS, milestones=len(wants), emas=emas)
     cost = Cost(
         bytes=kept,
         flops_per_image=plain + method.flops_per_image,

@@ -227,6 +227,18 @@ def test_checkpointed_activations_change_no_bit_of_a_gradient(autocast):
         assert all(map(torch.equal, kept, gradients(model, *batch())))
 
 
+def test_checkpointed_activations_are_not_kept():
+    model, kept = awake(tiny()), []
+    for checkpointing in (False, True):
+        model.activation_checkpointing, held = checkpointing, []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda one, held=held: held.append(one.nbytes) or one, lambda x: x
+        ):
+            model(*batch(rows=8))
+        kept.append(sum(held))
+    assert kept[1] < kept[0] / 2
+
+
 def test_the_embedding_of_t_is_fp32_in_every_precision():
     embedder = awake(tiny()).t_embedder
     t = torch.linspace(0, 1, 7)
