@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from jobs.spec import Resources
 from stx import records
@@ -41,6 +42,7 @@ class Made:
     experiment: str
     seconds: float
     share: float
+    found: Mapping[str, Any] | None = None  # what an images stage found in its source
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def _made(artifact: Path, images: int | None) -> Made:
             experiment=info.get("experiment", ""),
             seconds=info.get("seconds", 0.0),
             share=rows / max(1, rows + found),
+            found=info.get("found"),
         )
 
 
@@ -171,6 +174,7 @@ class _Planner:
         """The verb and its reason."""
         missing = _missing(node, seen)
         if not missing:
+            _check_source(node, seen, place=self.place)
             return Verb.CACHED, _cached(node, seen)
         _check_passed(node, seen, missing, place=self.place)
         _check_files(node, place=self.place)
@@ -255,6 +259,18 @@ def _check_files(node: Node, *, place: Place) -> None:
                 where=place(node, option),
                 hint="paths are relative to the experiment file",
             )
+
+
+def _check_source(node: Node, seen: Seen, *, place: Place) -> None:
+    """A finished stage stands for the images that its source had: another source needs another version word."""
+    now = node.where.get("found")
+    made = seen.results.get(None)
+    if now is None or made is None or made.found is None or made.found == now:
+        return
+    what = f"this source has {now['num_images']:,} images, the finished stage had {made.found['num_images']:,}"
+    if now["num_images"] == made.found["num_images"]:
+        what = "this source has other classes than the finished stage of this version"
+    raise PlanError(what, where=place(node, "source.version"), hint="other images need another version word")
 
 
 def changes(old: Node, new: Node) -> list[str]:

@@ -17,7 +17,7 @@ from stx import named
 from stx.config import schema
 from stx.config.schema import Many, Positive, Problem, StageOptions, UserPath, refusal, refusals, science, where
 from stx.errors import ConfigError, DataError
-from stx.sources.base import ImageSource, counts_of
+from stx.sources.base import ImageSource, content, counts_of
 from stx.spec import Cost
 from stx.stages import base
 from stx.stages.base import Bound, Inputs
@@ -143,6 +143,13 @@ def check(options: Options, inputs: Inputs) -> list[Problem]:
     return found or _check_counts(options)
 
 
+def facts(options: Options, inputs: Inputs) -> dict[str, Any]:
+    """What was found in the source, so that a finished stage of other images under the same version word is noticed."""
+    if isinstance(options.source, str) or options.source.counts is None:
+        return {}
+    return {"found": content(options.source.found.class_names, sum(options.source.counts))}
+
+
 def cost(options: Options, inputs: Inputs, wants: tuple[int, ...]) -> Cost:
     """Bytes of the images, uncompressed."""
     source = _taken(options)
@@ -150,9 +157,10 @@ def cost(options: Options, inputs: Inputs, wants: tuple[int, ...]) -> Cost:
 
 
 def smoke(options: Options) -> dict[str, Any]:
-    """A few images of each class."""
-    classes = _taken(options).num_classes
-    return {"limit": 8 * classes, "held_out": 2 * classes}
+    """A few images of each class, at least one of them held out."""
+    taken = _taken(options)
+    each = max(2, min(8, 1000 // taken.num_classes, _smallest(options)))
+    return {"limit": each * taken.num_classes, "held_out": max(1, each // 4) * taken.num_classes}
 
 
 def _taken(options: Options) -> Source:
@@ -167,6 +175,13 @@ def _whole(options: Options) -> Source:
     if counts is None:
         return Source(source.num_images or 0, channels, source.num_classes or 0)
     return Source(sum(counts), channels, len(counts))
+
+
+def _smallest(options: Options) -> int:
+    """Images of the smallest class; of a source that is not looked at, of all classes alike."""
+    counts = None if isinstance(options.source, str) else options.source.counts
+    whole = _whole(options)
+    return min(counts) if counts else whole.count // whole.num_classes
 
 
 def _check_mnist(options: Options) -> list[Problem]:
@@ -195,9 +210,7 @@ def _check_user(options: Options, source: UserSource) -> list[Problem]:
 def _check_counts(options: Options) -> list[Problem]:
     """`limit` and `held_out` are the same number of each class, and leave something to train on."""
     taken, found = _taken(options), []
-    counts = None if isinstance(options.source, str) else options.source.counts
-    classes = taken.num_classes
-    smallest = min(counts) if counts else _whole(options).count // classes
+    classes, smallest = taken.num_classes, _smallest(options)
     if options.limit is not None:
         if options.limit % classes:
             found.append(

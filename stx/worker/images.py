@@ -79,7 +79,8 @@ def run(attempt: Attempt) -> None:
         counts={name: len(rows) for name, rows in parts.items()},
     )
     publish.publish_json(attempt.stage.payload / IMAGES_INFO, info.dump())
-    conclude(progress, splits=SPLITS)
+    found = sources.content(raw.class_names, len(raw.labels))
+    conclude(progress, splits=SPLITS, info={"found": found})
 
 
 def _open(attempt: Attempt) -> ImageSource:

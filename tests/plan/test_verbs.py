@@ -24,10 +24,10 @@ class Stage:
         self.node = node
         self.dir = store.stage(node.spec.kind, node.key)
 
-    def finish(self, images=None, *, seconds=2.0, experiment="quick"):
+    def finish(self, images=None, *, seconds=2.0, experiment="quick", **told):
         part = self.dir.result if images is None else self.dir.part(self.node.spec.kind, images)
         part.path.mkdir(parents=True, exist_ok=True)
-        info = {"experiment": experiment, "seconds": seconds}
+        info = {"experiment": experiment, "seconds": seconds, **told}
         artifact = Artifact(self.node.spec.kind, self.node.key, images, {"f": "00"}, info)
         records.write(part.artifact, artifact.dump())
         return artifact.digest[:8]
@@ -198,3 +198,31 @@ def test_a_plan_writes_nothing(expand, verbs, stage, store):
     before = sorted(store.root.rglob("*"))
     verbs(planned)
     assert sorted(store.root.rglob("*")) == before
+
+
+def test_a_finished_stage_of_other_images_under_the_same_version_word_is_refused(expand, verbs, stage, small, tmp_path):
+    for name in ("ant", "cat"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(4):
+            (tmp_path / "pets" / name / f"{number}.png").write_bytes(b"")
+    own = small.replace(
+        "mnist5k, resolution: 32, held_out: 500", "{folder: pets, version: v1}, resolution: 32, held_out: 2"
+    )
+    planned = expand(own)
+    found = planned["images"].where["found"]
+    assert found["num_images"] == 8
+    stage(planned, "images").finish(found=found)
+    assert verbs(planned)["images"][0] == Verb.CACHED
+    (tmp_path / "pets" / "ant" / "4.png").write_bytes(b"")
+    with pytest.raises(PlanError) as caught:
+        verbs(expand(own))
+    assert str(caught.value) == (
+        "images.source.version\n  this source has 9 images, the finished stage had 8\n"
+        "  other images need another version word"
+    )
+    (tmp_path / "pets" / "ant" / "4.png").unlink()
+    (tmp_path / "pets" / "ant").rename(tmp_path / "pets" / "bee")
+    with pytest.raises(PlanError, match="other classes than the finished stage of this version"):
+        verbs(expand(own))
+    declared = own.replace("version: v1", "version: v1, num_images: 8, num_classes: 2")
+    assert verbs(expand(declared))["images"][0] == Verb.CACHED

@@ -5,6 +5,8 @@ import os
 import pytest
 from PIL import Image
 
+from stx.stages import images
+
 SOURCE = "source: {folder: pets, version: v1}"
 
 
@@ -119,3 +121,12 @@ def test_the_digits_have_their_own_limits(expand, refused, small):
 def test_a_plan_does_not_decode(expand, own, pets, monkeypatch):
     monkeypatch.setattr(Image, "open", None)
     assert expand(own)["images"]
+
+
+def test_a_smoke_run_takes_what_the_smallest_class_has(pets):
+    digits = images.Options(source="mnist5k", resolution=32)
+    assert images.smoke(digits) == {"limit": 80, "held_out": 20}
+    for number in range(3, 10):
+        (pets / "cat" / f"{number}.png").unlink()
+    own = images.Options(source={"folder": str(pets), "version": "v1"}, resolution=32, held_out=3)
+    assert images.smoke(own) == {"limit": 9, "held_out": 3}
