@@ -22,6 +22,7 @@ from stx.report.words import scaled
 SIZE = (5.3, 3.5)  # inches; small, so that the words are still readable on a page of 360 pixels
 # The same for all, so that axes align where charts stand side by side.
 MARGINS = {"left": 0.135, "right": 0.985, "bottom": 0.14, "top": 0.97}
+CHARACTER_INCHES = 0.09  # of a head, on the average
 PNG_DPI = 140
 MAX_LEGEND = 16
 STYLE: Any = {
@@ -119,12 +120,20 @@ def picture(
         axes.imshow(sheet, interpolation="nearest")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0, labeltop=True, labelbottom=False)
-        axes.set_xticks([place for place, _ in columns], [name for _, name in columns])
+        axes.set_xticks([place for place, _ in columns], [name for _, name in columns], **_slant(columns, cell_inches))
         axes.set_yticks([place for place, _ in rows], [name for _, name in rows])
         axes.set_title(title, fontsize=9.5)
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=PNG_DPI, bbox_inches="tight")
     return stream.getvalue()
+
+
+def _slant(columns: Sequence[tuple[float, str]], cell_inches: float) -> dict[str, Any]:
+    """Heads that are wider than their cells stand aslant."""
+    longest = max((len(name) for _, name in columns), default=0)
+    if longest * CHARACTER_INCHES <= cell_inches:
+        return {}
+    return {"rotation": 35, "ha": "left", "rotation_mode": "anchor"}
 
 
 def style_of(index: int) -> dict[str, Any]:
