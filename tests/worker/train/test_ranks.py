@@ -1,5 +1,6 @@
 """Training on two ranks, as real processes: signals, kills, and every ZeRO stage with every precision."""
 
+import contextlib
 import itertools
 import signal
 
@@ -10,6 +11,7 @@ from jobs import outcome
 from jobs.spec import Cause, Result
 from stx.worker import checkpoint as checkpoints
 from stx.worker import train
+from stx.worker.ranks import process_group
 from stx.worker.zero.partition import MASTER, MOMENTS
 
 BATCH, STEPS, SAMPLES = 8, 40, 64
@@ -18,12 +20,6 @@ SECTIONS = (MASTER, *MOMENTS, "ema", "ema_0.99")
 STAGES, PRECISIONS = (0, 1, 2, 3), ("fp32", "bf16_autocast", "bf16_weights")
 FP32 = [(stage, "fp32") for stage in STAGES]
 EVERY = [pair for pair in itertools.product(STAGES, PRECISIONS) if pair != (0, "bf16_weights")]
-
-
-def some_or_every(*sample):
-    """Runs a test on some pairs of stage and precision in CI, and on all of them in the full run."""
-    given = [pytest.param(sample, id="sample"), pytest.param(EVERY, id="every", marks=pytest.mark.full)]
-    return pytest.mark.parametrize("pairs", given)
 
 
 @pytest.mark.slow
@@ -74,44 +70,13 @@ def test_a_bad_rank_ends_the_attempt_with_its_cause(runs, launched):
     assert "images 0 to 39" in said.message
 
 
-def science_of(precision):
-    return {"precision": precision, "ema_decay": [0.9, 0.99]}
+def options_of(stage, precision, **more):
+    return {"layout": {"zero_stage": stage}, "precision": precision, "ema_decay": [0.9, 0.99]} | more
 
 
 def near(found, expected, *, rel):
     assert found.keys() == expected.keys()
     return [*found.values()] == pytest.approx([*expected.values()], rel=rel)
-
-
-@pytest.mark.slow
-@some_or_every(*FP32, (2, "bf16_autocast"), (3, "bf16_weights"))
-def test_every_stage_and_precision_trains_and_resumes_bit_for_bit(new_runs, run_several, made, pairs):
-    """And in fp32 all of them see the losses that one rank sees, and end with its EMAs."""
-    wants, tasks, found = (20 * BATCH,), [], {}
-    for stage, precision in pairs:
-        stores = [new_runs(f"{name}-{stage}-{precision}") for name in ("whole", "stopped")]
-        micro = 4 if stage == 3 else 2  # a micro-batch more costs ZeRO 3 the most
-        options = {"wants": wants, "ranks": 2, "micro": micro, "layout": {"zero_stage": stage}} | science_of(precision)
-        whole, first, second = (store.attempt(**options) for store in (*stores, stores[1]))
-        tasks += [(whole, None), (first, 6), (second, None)]
-        found[stage, precision] = (whole, first, second)
-    run_several(tasks)
-    alone = new_runs("alone").attempt(wants=wants, **science_of("fp32"))
-    train.run(alone)
-    expected = made(alone, wants[0])
-    for (_, precision), (whole, first, second) in found.items():
-        assert made(second, wants[0]).digest == made(whole, wants[0]).digest
-        assert made(second, wants[0]).lineage() == 2
-        losses = made(whole).losses
-        assert made(first).losses | made(second).losses == losses
-        assert near(losses, expected.losses, rel=1e-6 if precision == "fp32" else 0.02)
-        if precision == "fp32":
-            weights = made(whole, wants[0]).weights
-            assert {name.split(".model")[0] for name in weights if ".model" in name} == {"raw", "ema", "ema_0.99"}
-            for name, value in expected.weights.items():
-                # The bias of the keys moves no loss: its gradient is rounding, which Adam makes as large as any other.
-                if not name.endswith("attn.qkv.bias"):
-                    assert torch.allclose(weights[name], value, rtol=1e-3, atol=1e-5), name
 
 
 def sections_of(path):
@@ -121,48 +86,83 @@ def sections_of(path):
     return held | {"updates": torch.tensor(read.progress["updates"])}
 
 
+def resumes(stage, precision, *, new_runs, made, expected):
+    """A run that is stopped continues bit for bit; in fp32 it sees the losses of one rank, and has its EMAs."""
+    middle, end = 10 * BATCH, 20 * BATCH
+    micro = 4 if stage == 3 else 2  # a micro-batch more costs ZeRO 3 the most
+    options = options_of(stage, precision, ranks=2, micro=micro)
+    whole = new_runs(f"whole-{stage}-{precision}").attempt(wants=(middle, end), **options)
+    stopped = new_runs(f"stopped-{stage}-{precision}")
+    first, second = (stopped.attempt(wants=(middle,), **options) for _ in range(2))
+    yield [(whole, None), (first, 6), (second, None)]
+    assert made(second, middle).digest == made(whole, middle).digest
+    assert made(second, middle).lineage() == 2
+    losses = made(whole).losses
+    assert made(first).losses | made(second).losses == {n: loss for n, loss in losses.items() if n <= middle}
+    assert near(losses, expected.losses, rel=1e-6 if precision == "fp32" else 0.02)
+    weights = made(whole, end).weights
+    assert {name.split(".model")[0] for name in weights if ".model" in name} == {"raw", "ema", "ema_0.99"}
+    for name, value in expected.weights.items():
+        # The bias of the keys moves no loss: its gradient is rounding, which Adam makes as large as any other.
+        if precision == "fp32" and not name.endswith("attn.qkv.bias"):
+            assert torch.allclose(weights[name], value, rtol=1e-3, atol=1e-5), name
+
+
+def resizes(stage, precision, *, new_runs, made):
+    """A run goes from one rank to two and keeps every bit of its state, and then sees what one rank would see."""
+    middle, end = 10 * BATCH, 20 * BATCH
+    runs, options = new_runs(f"resized-{stage}-{precision}"), options_of(stage, precision)
+    narrow = runs.attempt(wants=(middle,), **options)
+    train.run(narrow)
+    (path,) = checkpoints.found(narrow.stage.checkpoints)
+    expected = sections_of(path)
+    resaved, wide = (runs.attempt(wants=(count,), ranks=2, **options) for count in (middle, end))
+    yield [(resaved, "save"), (wide, None)]
+    saved, last = checkpoints.found(narrow.stage.checkpoints)
+    assert (saved.name, last.name) == (f"{middle}-{resaved.number:03d}", f"{end}-{wide.number:03d}")
+    assert_equal(sections_of(saved), expected)
+    alone = new_runs(f"alone-{stage}-{precision}").attempt(wants=(end,), **options)
+    train.run(alone)
+    tail = {images: loss for images, loss in made(alone).losses.items() if images > middle}
+    assert near(made(wide).losses, tail, rel=1e-6 if precision == "fp32" else 1e-3)
+    again = runs.attempt(wants=(end,), **options)
+    with process_group(again) as group:
+        train.start(again, group).save()
+    assert_equal(sections_of(checkpoints.found(again.stage.checkpoints)[-1]), sections_of(last))
+
+
 def assert_equal(one, other):
     assert one.keys() == other.keys()
     assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 
-@pytest.mark.slow
-@some_or_every((1, "fp32"), (3, "fp32"))
-def test_a_run_goes_from_one_rank_to_two_and_back(new_runs, run_several, made, pairs):
-    wants, more, tasks, runs = (10 * BATCH,), (20 * BATCH,), [], {}
-    for stage, precision in pairs:
-        store, options = new_runs(f"{stage}-{precision}"), {"layout": {"zero_stage": stage}} | science_of(precision)
-        narrow = store.attempt(wants=wants, **options)
-        train.run(narrow)
-        wide = [store.attempt(wants=wants, ranks=2, **options), store.attempt(wants=more, ranks=2, **options)]
-        tasks += [(wide[0], "save"), (wide[1], None)]
-        runs[stage, precision] = (narrow, *wide, sections_of(checkpoints.found(narrow.stage.checkpoints)[0]))
-    run_several(tasks)
-    for (stage, precision), (narrow, resaved, wide, expected) in runs.items():
-        saved, last = checkpoints.found(narrow.stage.checkpoints)
-        assert (saved.name, last.name) == (f"{wants[0]}-{resaved.number:03d}", f"{more[0]}-{wide.number:03d}")
-        assert_equal(sections_of(saved), expected)
-        store, options = new_runs(f"alone-{stage}-{precision}"), {"layout": {"zero_stage": stage}}
-        alone = store.attempt(wants=more, **options, **science_of(precision))
-        train.run(alone)
-        tail = {images: loss for images, loss in made(alone).losses.items() if images > wants[0]}
-        assert near(made(wide).losses, tail, rel=1e-6 if precision == "fp32" else 1e-3)
+def skips(stage, precision, *, new_runs, made):
+    """A bad batch of one rank is skipped by both; five in a row end the run, which says at what images."""
+    runs, options = new_runs(f"bad-{stage}-{precision}"), options_of(stage, precision, wants=(SAMPLES,), ranks=2)
+    one, every = (runs.as_source(runs.publish(runs.workshop, bad=bad)) for bad in ([5], range(SAMPLES)))
+    survives, fails = runs.attempt(latents=one, **options), runs.attempt(latents=every, **options)
+    notes = yield [(survives, None), (fails, None)]
+    assert "ended" not in notes[0]
+    info = made(survives, SAMPLES).info
+    assert (info["skipped"], info["updates"]) == (1, SAMPLES // BATCH - 1)
+    assert all(torch.isfinite(value).all() for value in made(survives, SAMPLES).weights.values())
+    assert notes[1]["ended"].startswith("NonFinite the gradients of 5 steps in a row were not finite: images 0 to 39")
+    assert fails.stage.parts("train") == []
 
 
 @pytest.mark.slow
-@some_or_every((0, "fp32"), (1, "bf16_weights"))
-def test_a_bad_batch_of_one_rank_is_skipped_by_both_and_five_in_a_row_end_the_run(new_runs, run_several, made, pairs):
-    tasks = []
-    for stage, precision in pairs:
-        runs, options = new_runs(f"{stage}-{precision}"), {"layout": {"zero_stage": stage}} | science_of(precision)
-        one, all_ = ([5], range(SAMPLES))
-        for bad in (one, all_):
-            latents = runs.as_source(runs.publish(runs.workshop, bad=bad))
-            tasks.append((runs.attempt(latents=latents, wants=(SAMPLES,), ranks=2, **options), None))
-    notes = run_several(tasks)
-    for (one, _), (bad, _), said, ended in zip(tasks[::2], tasks[1::2], notes[::2], notes[1::2], strict=True):
-        assert (made(one, SAMPLES).info["skipped"], made(one, SAMPLES).info["updates"]) == (1, SAMPLES // BATCH - 1)
-        assert "ended" not in said
-        assert all(torch.isfinite(value).all() for value in made(one, SAMPLES).weights.values())
-        assert ended["ended"].startswith("NonFinite the gradients of 5 steps in a row were not finite: images 0 to 39")
-        assert bad.stage.parts("train") == []
+@pytest.mark.parametrize("sampled", [True, pytest.param(False, marks=pytest.mark.full)], ids=["sample", "every"])
+def test_every_stage_and_precision_resumes_resizes_and_skips(new_runs, run_several, made, sampled):
+    """All runs that need two ranks are made by one pair of processes, between the two halves of their checks."""
+    alone = new_runs("alone").attempt(wants=(20 * BATCH,), **options_of(1, "fp32"))
+    train.run(alone)
+    expected, tools = made(alone, 20 * BATCH), {"new_runs": new_runs, "made": made}
+    resumed = [*FP32, (2, "bf16_autocast"), (3, "bf16_weights")] if sampled else EVERY
+    checks = [resumes(*pair, **tools, expected=expected) for pair in resumed]
+    checks += [resizes(*pair, **tools) for pair in ([(1, "fp32"), (3, "fp32")] if sampled else EVERY)]
+    checks += [skips(*pair, **tools) for pair in ([(0, "fp32"), (1, "bf16_weights")] if sampled else EVERY)]
+    wanted = [next(check) for check in checks]
+    notes = iter(run_several(list(itertools.chain(*wanted))))
+    for check, tasks in zip(checks, wanted, strict=True):
+        with contextlib.suppress(StopIteration):
+            check.send(list(itertools.islice(notes, len(tasks))))

@@ -20,14 +20,13 @@ STAGES, PRECISIONS = (0, 1, 2, 3), ("fp32", "bf16_autocast", "bf16_weights")
 REFUSED = (0, "bf16_weights")
 COMBINATIONS = [pair for pair in itertools.product(STAGES, PRECISIONS) if pair != REFUSED]
 NAMES = ("check_slices", "check_adamw", "check_discard", "check_scaled", "check_resume")
-# Making the engine of ZeRO 3, or of ZeRO 1 with bf16 weights, takes the longest: of those CI runs the decisive ones.
+# Making the engine of ZeRO 3, or of ZeRO 1 with bf16 weights, takes longest: CI runs few of those.
 SAMPLE = [
     *((name, stage, "fp32") for stage in (0, 1, 2) for name in NAMES),
     *((name, 2, "bf16_weights") for name in NAMES),
     *((name, 0, "bf16_autocast") for name in NAMES),
     ("check_discard", 3, "fp32"),
     ("check_adamw", 3, "bf16_weights"),
-    ("check_slices", 1, "bf16_weights"),
 ]
 ON_TWO = [
     *((name, stage, "fp32") for stage in STAGES for name in ("check_adamw", "check_discard")),
@@ -88,8 +87,9 @@ def test_bf16_autocast_at_zero_0_takes_no_hidden_step(checks):
     trainer = checks.Trainer(0, "bf16_autocast")
     assert trainer.partition.updates == 0
     assert type(trainer.engine.optimizer) is torch.optim.AdamW
-    checks.check_slices(0, "bf16_autocast")
-    checks.check_adamw(0, "bf16_autocast")
+    sharded = checks.Trainer(1, "bf16_autocast")
+    for step in range(4):
+        assert trainer.step(step) == pytest.approx(sharded.step(step), rel=1e-6)
 
 
 def test_bf16_weights_at_zero_0_would_take_one(checks):
