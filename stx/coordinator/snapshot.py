@@ -1,8 +1,8 @@
 """The sources that attempts run from: <store>/code/<digest>/, so that an edit does not reach into a running experiment.
 
 The digest covers every source file of stx and jobs: code, cluster files, the report's templates. The science digest
-covers only what decides the numbers: worker, model, flow, alignment, data, evaluation and the versions of torch and
-deepspeed; a checkpoint of another one is refused.
+covers only what decides the numbers: worker, model, flow, alignment, data, evaluation, times.py and the versions of
+torch and deepspeed; a checkpoint of another one is refused.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from stx import records
 from stx.errors import StoreError
 from stx.paths import Store
 
-SCIENCE = ("worker", "model", "flow", "alignment", "data", "evaluation")
+SCIENCE = ("worker/", "model/", "flow/", "alignment/", "data/", "evaluation/", "times.py")
 SUFFIXES = frozenset({".py", ".yaml", ".j2", ".css"})
 
 
@@ -49,7 +49,7 @@ def snapshot(store: Store) -> Code:
 
 def science_digest(hashes: dict[str, str]) -> str:
     """Digest of what decides the numbers. No torch is imported to learn its version."""
-    prefixes = tuple(f"stx/{folder}/" for folder in SCIENCE)
+    prefixes = tuple(f"stx/{name}" for name in SCIENCE)
     science = {name: value for name, value in hashes.items() if name.startswith(prefixes)}
     return records.digest({"sources": science, "versions": {name: _version(name) for name in ("torch", "deepspeed")}})
 

@@ -44,10 +44,17 @@ def test_a_damaged_copy_is_named(tmp_path):
 
 
 def test_the_science_digest_sees_the_science_and_nothing_else():
-    hashes = {"stx/model/sit.py": "1", "stx/report/tables.py": "1", "jobs/exec.py": "1", "stx/cli.py": "1"}
+    hashes = {
+        "stx/model/sit.py": "1",
+        "stx/times.py": "1",
+        "stx/report/tables.py": "1",
+        "jobs/exec.py": "1",
+        "stx/cli.py": "1",
+    }
     first = science_digest(hashes)
     assert science_digest(hashes | {"stx/report/tables.py": "2", "jobs/exec.py": "2", "stx/cli.py": "2"}) == first
     assert science_digest(hashes | {"stx/model/sit.py": "2"}) != first
+    assert science_digest(hashes | {"stx/times.py": "2"}) != first, "it says how t is drawn"
 
 
 def test_no_torch_is_imported_for_it():
