@@ -7,8 +7,8 @@ trajectory; what is wanted of it are images-seen counts, which are not in the ke
 (key, images).
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -160,6 +160,23 @@ class Graph:
         """The inverse of `dump`."""
         nodes = tuple(Node.parse(node) for node in record["nodes"])
         return cls(experiment=record["experiment"], nodes=nodes, report=record["report"])
+
+
+def unique(nodes: Iterable[Node]) -> dict[str, Node]:
+    """By key, in order: the first of the nodes that share one, wanting what any of them wants."""
+    found: dict[str, Node] = {}
+    for node in nodes:
+        first = found.setdefault(node.key, node)
+        if not set(node.wants) <= set(first.wants):
+            found[node.key] = _wanting(first, tuple(sorted({*first.wants, *node.wants})))
+    return found
+
+
+def _wanting(node: Node, wants: tuple[int, ...]) -> Node:
+    """The same with other wants, and the FLOPs of these: of a run until the last, of other kinds for each."""
+    train = node.spec.kind == "train"
+    flops = node.cost.until(wants[-1]) if train else node.cost.flops * len(wants) / len(node.wants)
+    return replace(node, wants=wants, cost=replace(node.cost, flops=flops))
 
 
 @dataclass(frozen=True)

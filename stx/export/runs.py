@@ -11,7 +11,7 @@ from typing import Any
 from stx import records
 from stx.paths import SCORES, Store
 from stx.report import history
-from stx.spec import Graph, Node
+from stx.spec import Graph, Node, unique
 
 NOT_DRAWN = frozenset({"step", "time"})  # the axis in other units
 
@@ -39,11 +39,7 @@ class Run:
 
 def runs(store: Store, graph: Graph) -> Iterator[Run]:
     """The stages that have numbers, inputs first; those that share a key once, under the first name."""
-    seen: set[str] = set()
-    for node in graph.nodes:
-        if node.key in seen:
-            continue
-        seen.add(node.key)
+    for node in unique(graph.nodes).values():
         rows = _scores(node, store) if node.spec.kind == "evaluate" else _curve(node, store)
         if rows:
             options = dict(_flat(node.spec.science)) | {f"point.{name}": value for name, value in node.point.items()}

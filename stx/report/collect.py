@@ -13,7 +13,7 @@ from stx.report import history
 from stx.report.compute import total_compute, total_hours
 from stx.report.facts import Curve, Facts, Inspection, Origin, Samples, Score, Series, StageFacts
 from stx.report.words import plain
-from stx.spec import Artifact, Graph, Node
+from stx.spec import Artifact, Graph, Node, unique
 
 INSPECT_INFO = "inspect.json"
 CURVE_POINTS = 400
@@ -24,7 +24,7 @@ def collect(store: Store, experiment: ExperimentDir) -> Facts:
     with records.understood(experiment.graph):
         graph = Graph.parse(records.read(experiment.graph))
     asked = graph.report
-    nodes = _unique(graph.nodes)
+    nodes = unique(graph.nodes)
     wanted_stages = tuple(asked.get("series") or dict.fromkeys(n.stage for n in graph.nodes if n.spec.kind == "train"))
     runs = _runs(graph.nodes, stages=wanted_stages)
     stages = _stages(graph.nodes, store)
@@ -55,14 +55,6 @@ def collect(store: Store, experiment: ExperimentDir) -> Facts:
         class_names=_class_names(nodes.values(), store),
         origin=_origin(experiment, graph, stages.values()),
     )
-
-
-def _unique(nodes: Iterable[Node]) -> dict[str, Node]:
-    """By key, the first of those that share one, in topological order."""
-    unique: dict[str, Node] = {}
-    for node in nodes:
-        unique.setdefault(node.key, node)
-    return unique
 
 
 def is_seed(option: str) -> bool:
@@ -117,6 +109,11 @@ def _seed(node: Node) -> str:
     return ", ".join([own, *others])
 
 
+def wanted_of(node: Node, run: Node) -> list[int]:
+    """What is wanted of a stage behind a run, as far as that run goes: another one of the same key may go further."""
+    return [images for images in node.wants if images in run.wants]
+
+
 def _upstream_run(node: Node, nodes: Mapping[str, Node]) -> str | None:
     """The key of the run behind an evaluate stage: evaluate -> samples -> run."""
     samples = nodes.get(node.spec.inputs["samples"].key)
@@ -130,7 +127,7 @@ def _scores(
     gpus = any(one.gpus for stage in stages.values() if stage.node.spec.kind == "train" for one in stage.attempts)
     stage = store.stage(node.spec.kind, node.key)
     for run, series, seed in runs.get(_upstream_run(node, nodes) or "", ()):
-        for images in node.wants:
+        for images in wanted_of(node, run):
             part = stage.part("evaluate", images)
             artifact, record = records.find(part.artifact), records.find(part.path / SCORES)
             if artifact is None or record is None:
@@ -169,8 +166,8 @@ def _samples(node: Node, runs: Mapping[str, Any], store: Store) -> list[Samples]
         Samples(
             series=series, seed=seed, images=images, folder=stage.part("sample", images).path, protocol_key=protocol
         )
-        for _, series, seed in runs.get(node.spec.inputs["run"].key, ())
-        for images in node.wants
+        for run, series, seed in runs.get(node.spec.inputs["run"].key, ())
+        for images in wanted_of(node, run)
         if stage.part("sample", images).artifact.exists()
     ]
 
@@ -179,8 +176,8 @@ def _inspections(node: Node, runs: Mapping[str, Any], store: Store) -> list[Insp
     stage = store.stage(node.spec.kind, node.key)
     protocol = records.digest({"science": dict(node.spec.science)})
     found = []
-    for _, series, seed in runs.get(node.spec.inputs["run"].key, ()):
-        for images in node.wants:
+    for run, series, seed in runs.get(node.spec.inputs["run"].key, ()):
+        for images in wanted_of(node, run):
             part = stage.part(node.spec.kind, images)
             info = records.find(part.path / INSPECT_INFO) if part.artifact.exists() else None
             if info is not None:
@@ -209,7 +206,7 @@ def _stages(nodes: Iterable[Node], store: Store) -> dict[str, StageFacts]:
             attempts=history.attempts(store.stage(node.spec.kind, key)),
             names=tuple(names[key]),
         )
-        for key, node in _unique(nodes).items()
+        for key, node in unique(nodes).items()
     }
 
 

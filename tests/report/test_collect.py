@@ -1,5 +1,6 @@
 """Facts out of a store: series, seeds, total compute, lineage."""
 
+from dataclasses import replace
 from typing import Any
 
 from stx.report.collect import collect
@@ -30,6 +31,25 @@ def test_two_stages_that_share_a_key_are_both_told(world: Any, add_scored_run: A
     facts = collect(world.store, world.experiment)
     assert {score.series.label for score in facts.scores} == {"vanilla", "again"}
     assert len(facts.stages) == 3
+
+
+def test_a_stage_that_goes_further_than_another_of_its_key_has_its_own_scores(world: Any, add_scored_run: Any) -> None:
+    run = add_scored_run(world, "vanilla", method="vanilla")
+    first, last = run.wants
+    for place, node in enumerate(tuple(world.nodes)):
+        if node.wants == run.wants:  # until the first milestone in one, until the last in the other
+            flops = node.cost.until(first) if node is run else node.cost.flops / 2
+            world.nodes[place] = replace(node, wants=(first,), cost=replace(node.cost, flops=flops))
+            world.nodes.append(replace(node, name=f"long {node.name}", stage=f"long {node.stage}"))
+    world.save(series=["vanilla", "long vanilla"])
+    facts = collect(world.store, world.experiment)
+    assert [(score.series.label, score.images) for score in facts.scores] == [
+        ("vanilla", first),
+        ("long vanilla", first),
+        ("long vanilla", last),
+    ]
+    stage = next(stage for stage in facts.stages if stage.node.key == run.key)
+    assert (set(stage.artifacts), stage.node.cost.flops) == ({first, last}, run.cost.until(last))
 
 
 def test_the_points_of_a_run_are_no_variation_of_its_scores(world: Any, add_scored_run: Any) -> None:
