@@ -14,6 +14,7 @@ from torch import Tensor
 from stx.data import shards
 from stx.data.latents import RECORD, SPLIT, LatentsInfo, publish_latents
 from stx.model import rows
+from stx.model.autoencoder import latent_size
 from stx.worker import publish
 from stx.worker.attempt import Attempt
 from stx.worker.autoencoder import Autoencoder, load
@@ -67,10 +68,11 @@ def pictures(train: Split, first: int, last: int) -> Tensor:
 
 
 def _info(attempt: Attempt, autoencoder: Autoencoder, *, count: int) -> LatentsInfo:
-    images, (channels, size, _) = read_info(attempt.input("images")), autoencoder.latent_shape
+    images = read_info(attempt.input("images"))
     return LatentsInfo(
-        channels=channels,
-        size=size,
+        channels=autoencoder.latent_shape[0],
+        # of these images: the autoencoder may have learned on others, of another resolution
+        size=latent_size(autoencoder.built_with | {"sample_size": images.resolution}),
         num_classes=images.num_classes,
         class_names=images.class_names,
         scale=autoencoder.scale,

@@ -11,7 +11,8 @@ from stx import records
 from stx.data.latents import Latents
 from stx.data.loader import TrainLoader
 from stx.model import rows
-from stx.worker import autoencoder, latents
+from stx.spec import Input
+from stx.worker import autoencoder, images, latents
 from stx.worker.attempt import InputPath, Yielded
 from stx.worker.images import Split, read_split
 
@@ -40,6 +41,19 @@ def test_scale_shift_classes_and_the_autoencoders_digest_travel_with_the_shards(
     assert info.autoencoder == artifact["digest"]
     assert (info.channels, info.size, info.num_classes, info.count) == (4, 8, 10, 64)
     assert len(info.class_names) == 10
+
+
+def test_images_of_another_resolution_than_the_autoencoders_have_latents_of_their_own_size(workshop, pipeline) -> None:
+    larger = workshop.attempt("images", science={"source": "mnist5k", "resolution": 40, "held_out": 10, "limit": 40})
+    images.run(larger)
+    source = pipeline.images._replace(input=Input("images", larger.key), path=larger.stage.path)
+    inputs = {"images": source, "autoencoder": pipeline.autoencoder}
+    attempt = workshop.attempt("latents", science={"dtype": "fp32", "batch": 8, "shard": 24}, inputs=inputs)
+    latents.run(attempt)
+    found = Latents(attempt.stage.payload)
+    assert found.shape == found.moments([0])[0].shape[1:] == (4, 10, 10)
+    (batch,) = TrainLoader(found, seed=0, global_batch=8, micro_batch=8).step(0)
+    assert batch.latents.shape == batch.noise.shape == (8, 4, 10, 10)
 
 
 @pytest.mark.parametrize(
