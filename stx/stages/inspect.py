@@ -102,7 +102,7 @@ def check(options: Options, inputs: Inputs) -> list[Problem]:
 
 def smoke(options: Options) -> dict[str, Any]:
     """Two pictures and a few rows for the probes, at the end of the run."""
-    probe = {f"probe.{name}": min(getattr(options.probe, name), 4) for name in ("num_train", "num_test")}
+    probe = {f"probe.{name}": min(getattr(options.probe, name), 2) for name in ("num_train", "num_test")}
     return {"at": "last", "num_images": min(options.num_images, 2), **probe}
 
 

@@ -81,6 +81,18 @@ def test_every_experiment_that_is_shipped_has_a_smoke_run(config):
     assert all(max(node.wants) <= 2 * 1024 for node in graph(made).nodes if node.spec.kind == "train")
 
 
+def test_two_classes_of_few_images_are_enough_for_a_smoke_run_of_an_inspection(smoked, tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(6):
+            (tmp_path / "pets" / name / f"{number}.png").write_bytes(b"")
+    own = "source: {folder: pets, version: v1}, resolution: 32, held_out: 4"
+    looks = "looks: {kind: inspect, runs: [phase1], probe: {num_train: 8, num_test: 4}, num_images: 4}"
+    _, nodes = smoked(("source: mnist5k, resolution: 32, held_out: 500", own), ("  scores:", f"  {looks}\n  scores:"))
+    asked = nodes["looks:phase1"].spec.science
+    assert max(asked["num_images"], asked["probe"]["num_test"]) <= nodes["images"].spec.science["held_out"]
+
+
 def test_its_file_is_an_experiment_file_of_the_same_graph(smoked, tmp_path):
     made, _ = smoked()
     assert is_smoke(made.text) and not is_smoke("name: x\n")
