@@ -77,7 +77,12 @@ def check(options: Options, inputs: Inputs) -> list[Problem]:
 
 
 def check_sampler(sampler: Sampler) -> list[Problem]:
-    """Only the sde has a last step of its own, and so two steps at least."""
+    """Only the sde has a last step of its own, and so two steps at least; an interval needs guidance (1 is one, as a
+    point of a sweep).
+    """
+    if "interval" in sampler.model_fields_set and "guidance" not in sampler.model_fields_set:
+        what = "an interval says where guidance acts, and there is none"
+        return [Problem(("sampler", "interval"), what, "give guidance, for example 4")]
     if sampler.solver == "sde" and sampler.steps < 2:
         return [Problem(("sampler", "steps"), "the sde needs at least 2: one to last_step and one from there to 0")]
     if sampler.solver != "sde" and "last_step" in sampler.model_fields_set:

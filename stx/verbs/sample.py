@@ -94,6 +94,12 @@ def request_of(wishes: Wishes, *, store: Store) -> dict[str, Any]:
 
 def sampler_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a sample stage's sampler, with their defaults. What can have no effect is refused."""
+    if given.get("interval") is not None and given.get("guidance") in (None, 1):
+        raise ConfigError(
+            "an interval says where guidance acts, and there is none",
+            where=f"--interval {_typed(given['interval'])}",
+            hint="give --cfg, for example --cfg 4",
+        )
     found = schema.validate(Sampler, {name: value for name, value in given.items() if value is not None})
     problems = found if isinstance(found, list) else check_sampler(found)
     if problems:
@@ -101,12 +107,6 @@ def sampler_of(given: Mapping[str, Any]) -> dict[str, Any]:
         flag = FLAGS.get(name, f"--{name}")
         raise ConfigError(problems[0].what, where=f"{flag} {_typed(given[name])}", hint=problems[0].hint)
     assert isinstance(found, Sampler), "no problems"
-    if given.get("interval") is not None and found.guidance == 1:
-        raise ConfigError(
-            "an interval says where guidance acts, and there is none",
-            where=f"--interval {_typed(given['interval'])}",
-            hint="give --cfg, for example --cfg 4",
-        )
     return schema.science_of(found)
 
 

@@ -65,6 +65,7 @@ MU = parse_model("SiT-Mu/2")
         ("num_samples: 20", "num_samples: 20, at: some", ":18: stages.samples.at = some", "all, last, or a list"),
         ("num_samples: 20", "num_samples: 20, sampler: {solver: dpm}", ":18: stages.samples.sampler.solver = dpm", "euler, heun, sde"),
         ("num_samples: 20", "num_samples: 20, sampler: {solver: heun, last_step: 0.04}", ":18: stages.samples.sampler.last_step = 0.04", "heun goes to 0 in equal steps"),
+        ("num_samples: 20", "num_samples: 20, sampler: {interval: [0, 0.65]}", ":18: stages.samples.sampler.interval = [0, 0.65]", "where guidance acts, and there is none"),
         ("num_samples: 20", "num_samples: 20, sampler: {solver: sde, steps: 1}", ":18: stages.samples.sampler.steps = 1", "at least 2: one to last_step"),
         ("num_samples: 20", "num_samples: 20, sampler: {solver: sde, last_step: 1}", ":18: stages.samples.sampler.last_step = 1", "below 1"),
         ("num_samples: 20", "num_samples: 20, labels: shuffled", ":18: stages.samples.labels = shuffled", "balanced, random"),
