@@ -214,12 +214,17 @@ class Launched:
     def send(self, number, *, rank):
         self.processes[rank].send_signal(number)
 
-    def codes(self):
-        return [process.wait(timeout=120) for process in self.processes]
+    def codes(self, *, timeout=120):
+        try:
+            return [process.wait(timeout) for process in self.processes]
+        finally:
+            for process in self.processes:
+                process.kill()
+                process.wait()
 
-    def end(self):
-        """Both have completed."""
-        assert set(self.codes()) == {0}, self.logs()
+    def end(self, *, timeout=120):
+        """All have completed."""
+        assert set(self.codes(timeout=timeout)) == {0}, self.logs()
 
     def logs(self):
         return "\n".join(path.read_text()[-3000:] for path in sorted(self.attempt.folder.path.glob("rank-*.log")))
@@ -239,7 +244,7 @@ from deepspeed.runtime import torch_autocast
 from jobs import runtime
 from stx.worker import attempt as attempts, ranks, train
 from stx.worker.attempt import NonFinite, Yielded
-tasks = [(attempts.parse(Path(folder)), what) for folder, what in json.loads(sys.argv[1])]
+tasks = [(attempts.parse(Path(folder)), what) for folder, what in json.loads(Path(sys.argv[1]).read_text())]
 with ranks.process_group(tasks[0][0]) as group:
     for attempt, what in tasks:
         torch_autocast.TORCH_AUTOCAST_INITIALIZED = False  # a worker makes one engine, this process many
@@ -255,13 +260,14 @@ with ranks.process_group(tasks[0][0]) as group:
 
 
 @pytest.fixture
-def run_several():
+def run_several(tmp_path):
     """Runs [(attempt, what)] on two ranks; what: None, the number of steps after which to stop, or "save" at once."""
 
     def run(tasks):
-        listed = json.dumps([[str(attempt.folder.path), what] for attempt, what in tasks])
-        launched = Launched(tasks[0][0], ranks=2, program=("-W", "ignore", "-c", SEVERAL, listed))
-        launched.end()
+        listed = tmp_path / "tasks.json"
+        listed.write_text(json.dumps([[str(attempt.folder.path), what] for attempt, what in tasks]))
+        launched = Launched(tasks[0][0], ranks=2, program=("-W", "ignore", "-c", SEVERAL, str(listed)))
+        launched.end(timeout=280)
         return [json.loads((attempt.folder.path / "notes.json").read_text()) for attempt, _ in tasks]
 
     return run

@@ -19,7 +19,7 @@ TOTAL = BATCH * STEPS
 SECTIONS = (MASTER, *MOMENTS, "ema", "ema_0.99")
 STAGES, PRECISIONS = (0, 1, 2, 3), ("fp32", "bf16_autocast", "bf16_weights")
 FP32 = [(stage, "fp32") for stage in STAGES]
-EVERY = [pair for pair in itertools.product(STAGES, PRECISIONS) if pair != (0, "bf16_weights")]
+REFUSED = (0, "bf16_weights")
 
 
 @pytest.mark.slow
@@ -150,17 +150,30 @@ def skips(stage, precision, *, new_runs, made):
     assert fails.stage.parts("train") == []
 
 
+def every(stage):
+    """All checks with all precisions of a stage: part of the full run."""
+    pairs = [(stage, precision) for precision in PRECISIONS if (stage, precision) != REFUSED]
+    return pytest.param(pairs, pairs, pairs, id=f"zero {stage}", marks=pytest.mark.full)
+
+
+SAMPLE = pytest.param(
+    [*FP32, (2, "bf16_autocast"), (3, "bf16_weights")],
+    [(1, "fp32"), (3, "fp32")],
+    [(0, "fp32"), (1, "bf16_weights")],
+    id="sample",
+)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("sampled", [True, pytest.param(False, marks=pytest.mark.full)], ids=["sample", "every"])
-def test_every_stage_and_precision_resumes_resizes_and_skips(new_runs, run_several, made, sampled):
+@pytest.mark.parametrize(("resumed", "resized", "skipped"), [SAMPLE, *map(every, STAGES)])
+def test_every_stage_and_precision_resumes_resizes_and_skips(new_runs, run_several, made, resumed, resized, skipped):
     """All runs that need two ranks are made by one pair of processes, between the two halves of their checks."""
     alone = new_runs("alone").attempt(wants=(20 * BATCH,), **options_of(1, "fp32"))
     train.run(alone)
     expected, tools = made(alone, 20 * BATCH), {"new_runs": new_runs, "made": made}
-    resumed = [*FP32, (2, "bf16_autocast"), (3, "bf16_weights")] if sampled else EVERY
     checks = [resumes(*pair, **tools, expected=expected) for pair in resumed]
-    checks += [resizes(*pair, **tools) for pair in ([(1, "fp32"), (3, "fp32")] if sampled else EVERY)]
-    checks += [skips(*pair, **tools) for pair in ([(0, "fp32"), (1, "bf16_weights")] if sampled else EVERY)]
+    checks += [resizes(*pair, **tools) for pair in resized]
+    checks += [skips(*pair, **tools) for pair in skipped]
     wanted = [next(check) for check in checks]
     notes = iter(run_several(list(itertools.chain(*wanted))))
     for check, tasks in zip(checks, wanted, strict=True):
