@@ -25,6 +25,7 @@ INTERPOLANTS = ("linear", "cosine")
 DISTRIBUTIONS = ("uniform", "lognormal")
 SOLVERS = ("euler", "heun", "sde")
 LAST_STEP = 0.04
+EDGE = 1e-9  # rounding of a grid: 20 of 25 steps are at 0.2, and at 1 - 20/25 = 0.19999999999999996
 
 
 @functools.cache
@@ -63,6 +64,12 @@ class Distribution:
 
 
 UNIFORM = Distribution("uniform", "linear")
+
+
+def inside(t: float, interval: tuple[float, float]) -> bool:
+    """Whether t lies in an interval, its edges included."""
+    low, high = interval
+    return low - EDGE <= t <= high + EDGE
 
 
 def grid(solver: str, *, steps: int, last_step: float = LAST_STEP) -> list[float]:

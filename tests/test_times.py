@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stx.times import DISTRIBUTIONS, INTERPOLANTS, SOLVERS, UNIFORM, Distribution, call_times, grid
+from stx.times import DISTRIBUTIONS, INTERPOLANTS, SOLVERS, UNIFORM, Distribution, call_times, grid, inside
 
 every = pytest.mark.parametrize("name", DISTRIBUTIONS)
 on_each = pytest.mark.parametrize("interpolant", INTERPOLANTS)
@@ -60,3 +60,12 @@ def test_the_sde_goes_in_equal_steps_to_its_last_one():
     assert places[-2] == 0.04
     assert places[100] == pytest.approx(1 - 100 * 0.96 / 249)
     assert grid("sde", steps=3, last_step=0.1) == pytest.approx([1.0, 0.55, 0.1, 0.0])
+
+
+@pytest.mark.parametrize("steps", [10, 25, 50, 100])
+@pytest.mark.parametrize("edge", [0.1, 0.2, 0.3, 0.7])
+def test_a_step_on_the_edge_of_an_interval_is_inside_it_whatever_rounding_says(steps, edge):
+    at = grid("euler", steps=steps)
+    on_it = [t for t in at if abs(t - edge) < 1e-6]
+    assert all(inside(t, (edge, 0.9)) and inside(t, (0.0, edge)) for t in on_it)
+    assert not inside(edge - 1e-6, (edge, 0.9))

@@ -28,6 +28,7 @@ def times_of(
         return np.clip(low + (high - low) * uniforms, low, high)  # the sum may round to just beyond
     first, last = (distribution.below(edge) for edge in window)
     shares = first + (last - first) * uniforms.astype(np.float64)
+    shares = np.clip(shares, *np.nextafter([0.0, 1.0], 0.5))  # beyond them there is no quantile
     found = [distribution.quantile(share) for share in shares.tolist()]
     return np.clip(np.array(found, dtype=np.float32), *np.float32(window))
 

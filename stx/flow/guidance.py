@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stx.flow.solvers import VelocityAt
+from stx.times import inside
 
 Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -28,12 +29,11 @@ def guided_velocity(
     `velocity(noisy, t (B,), labels (B,))` is asked once per call: with 2B rows, the conditional ones first, where the
     two are combined; with B rows elsewhere. labels (B,) int64.
     """
-    low, high = interval
     null_labels = torch.full_like(labels, null_label)
     both_labels = torch.cat([labels, null_labels])
 
     def velocity_at(noisy: Tensor, t: float) -> Tensor:
-        if guidance == 1 or not low <= t <= high:
+        if guidance == 1 or not inside(t, interval):
             return velocity(noisy, times(noisy, t), labels)
         both = torch.cat([noisy, noisy])
         conditional, unconditional = velocity(both, times(both, t), both_labels).chunk(2)

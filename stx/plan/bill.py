@@ -12,7 +12,7 @@ from typing import Any
 from stx.config.cluster import Cluster
 from stx.plan.verbs import NOTHING, PlanLine, Seen, Verb
 from stx.sizes import LatentShape, SitShape
-from stx.spec import Cost, Graph, Node
+from stx.spec import Cost, Graph, Node, unique
 from stx.stages import base, features
 
 
@@ -68,12 +68,12 @@ def bill(graph: Graph, lines: Sequence[PlanLine], cluster: Cluster, *, seen: Map
     """The bill of what is left to do. Two nodes with one key are paid once."""
     rates = _rates(graph, cluster, seen or {})
     rows = []
-    counted: set[str] = set()
+    whole = unique(graph.nodes)
     stages: dict[str, list[PlanLine]] = {}
     for line in lines:
         stages.setdefault(line.node.stage, []).append(line)
     for stage, mine in stages.items():
-        rows.append(_row(stage, mine, rates=rates, seen=seen or {}, counted=counted))
+        rows.append(_row(stage, mine, rates=rates, seen=seen or {}, whole=whole))
     hours = None if any(row.hours is None and row.flops for row in rows) else sum(row.hours or 0.0 for row in rows)
     total = BillRow(
         stage="total",
@@ -109,14 +109,19 @@ def shapes(graph: Graph) -> list[dict[str, Any]]:
 
 
 def _row(
-    stage: str, lines: Sequence[PlanLine], *, rates: Mapping[str, _Rate], seen: Mapping[str, Seen], counted: set[str]
+    stage: str,
+    lines: Sequence[PlanLine],
+    *,
+    rates: Mapping[str, _Rate],
+    seen: Mapping[str, Seen],
+    whole: dict[str, Node],
 ) -> BillRow:
+    """`whole`: what is not billed yet, by key."""
     kind, flops, size, images, steps, epochs, todo = lines[0].node.spec.kind, 0.0, 0.0, 0, 0, 0.0, 0
     for line in lines:
-        node = line.node
-        if line.verb == Verb.CACHED or node.key in counted:
+        if line.verb == Verb.CACHED or line.node.key not in whole:
             continue
-        counted.add(node.key)
+        node = whole.pop(line.node.key)
         share = _left(node, seen.get(node.key, NOTHING))
         todo += 1
         flops += node.cost.flops * share

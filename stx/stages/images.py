@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, PlainValidator, ValidationError, ValidationInfo
+from pydantic import AfterValidator, Field, PlainValidator, ValidationError, ValidationInfo
 
 from stx import named
 from stx.config import schema
@@ -111,6 +111,11 @@ def _renamed(problem: Problem, form: str) -> Problem:
     return Problem((form if first == "path" else first, *rest), problem.what, problem.hint)
 
 
+def _colour(channels: int | None) -> int | None:
+    """Colour is the default: said or not, it is one data set."""
+    return None if channels == RGB else channels
+
+
 class Options(StageOptions):
     """`resolution` pads mnist5k with zeros, all others are cropped and resized to it as ADM does (data/pictures.py).
 
@@ -122,7 +127,7 @@ class Options(StageOptions):
     resolution: Annotated[int, Field(ge=1, le=LARGEST)] = science()
     held_out: Positive = science(500)
     limit: Positive | None = science(None, neutral=None)
-    channels: int | None = science(None, neutral=None)
+    channels: Annotated[int | None, AfterValidator(_colour)] = science(None, neutral=None)
 
 
 def source_of(images: Bound) -> Source:
@@ -190,13 +195,13 @@ def _check_mnist(options: Options) -> list[Problem]:
         what = f"{MNIST5K} is {MNIST_PIXELS}x{MNIST_PIXELS} and is padded equally on all sides"
         hint = f"valid: {MNIST_PIXELS}, {MNIST_PIXELS + 2}, {MNIST_PIXELS + 4}, ..., {LARGEST}"
         found.append(Problem(("resolution",), what, hint))
-    if options.channels is not None:
+    if "channels" in options.model_fields_set:
         found.append(Problem(("channels",), f"{MNIST5K} is gray", "remove channels"))
     return found
 
 
 def _check_user(options: Options, source: UserSource) -> list[Problem]:
-    if options.channels not in (None, 1, RGB):
+    if options.channels not in (None, 1):
         return [Problem(("channels",), "must be 3 (RGB) or 1 (gray)")]
     try:
         source.counts  # noqa: B018 - looks at the source, or raises

@@ -25,7 +25,7 @@ from stx.spec import Cost
 from stx.stages import autoencoder, base, freeze, images, latents, train
 from stx.stages.base import Bound, Inputs
 
-RECIPE = 1
+RECIPE = 2  # 2: steps on an edge of the guidance interval are inside it, whatever rounding says
 job = base.job
 layout = base.row_layout
 
@@ -93,9 +93,8 @@ def check_sampler(sampler: Sampler) -> list[Problem]:
 
 def passes(sampler: Sampler) -> int:
     """Rows that the network sees for one sample: one a call, two where guidance acts."""
-    low, high = sampler.interval
     calls = times.call_times(sampler.solver, steps=sampler.steps, last_step=sampler.last_step)
-    return len(calls) + (sum(low <= t <= high for t in calls) if sampler.guidance != 1 else 0)
+    return len(calls) + (sum(times.inside(t, sampler.interval) for t in calls) if sampler.guidance != 1 else 0)
 
 
 def check_milestones(at: str | tuple[int, ...], run: Bound) -> list[Problem]:

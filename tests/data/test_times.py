@@ -88,3 +88,9 @@ def test_each_row_alone_is_uniform(row):
     positions = np.arange(3000) * 6 + row
     uniform = noise.uniforms(2, Purpose.TRAIN_COINS, positions, count=1)[:, 0]
     assert stats.kstest(times.stratified(uniform, positions, seed=2, batch=6), "uniform").pvalue > 0.01
+
+
+def test_a_narrow_lognormal_window_at_the_end_has_a_t_for_every_number():
+    uniform = np.array([2**-25, 0.5, 1 - 2**-24], dtype=np.float32)
+    t = times.times_of(uniform, distribution=Distribution("lognormal", "linear"), window=(0.9999, 1.0))
+    assert ((t >= np.float32(0.9999)) & (t <= 1)).all()

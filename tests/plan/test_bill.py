@@ -102,3 +102,9 @@ def test_every_distinct_network_is_checked_once(expand):
         ("guided_teacher", True),
     ]
     assert shapes[2]["teacher_shape"] == shapes[0]["shape"]
+
+
+def test_points_that_share_a_run_are_billed_once_and_to_the_end_of_the_longer(expand, bill, small):
+    found = bill(expand(small, ("sweep: {seed: [0, 1]}", "sweep: {steps: [40, 80]}")))
+    vanilla = row(found, "vanilla")
+    assert (vanilla.nodes, vanilla.todo, vanilla.steps, vanilla.images) == (2, 1, 80, 640)

@@ -112,6 +112,12 @@ def test_what_is_wrong_inside_of_a_source_is_named(refused, own, pets):
     assert "one class only (dog)" in refused(own)
 
 
+def test_colour_said_or_not_is_one_data_set(expand, own, pets):
+    said = expand(own, ("held_out: 6", "held_out: 6, channels: 3"))["images"].key
+    assert said == expand(own)["images"].key
+    assert said != expand(own, ("held_out: 6", "held_out: 6, channels: 1"))["images"].key
+
+
 def test_the_digits_have_their_own_limits(expand, refused, small):
     assert expand(small, ("held_out: 500", "held_out: 20, limit: 80"))["images"].cost.bytes == 80 * 32 * 32
     assert "mnist5k is gray" in refused(small, ("held_out: 500", "held_out: 500, channels: 1"))
