@@ -139,7 +139,8 @@ class Loop:
         self.progress.images += self.global_batch
         self.progress.step += 1
         self.engine.module.alignment.after_step(self.progress.step)
-        self.meter.end_step(step=self.progress.step, images=self.progress.images, grad_norm=agreed.norm)
+        images, step = self.progress.images, self.progress.step
+        self.meter.end_step(step=step, images=images, grad_norm=agreed.norm, wanted=images in self.goals)
         return agreed
 
     def accumulate(self, batches: Sequence[Batch]) -> None:

@@ -1,4 +1,4 @@
-"""Numbers for plots and for people who watch: metrics.jsonl every `log_every` steps, and the heartbeat.
+"""Numbers for plots and for people: metrics.jsonl every `log_every` steps and at milestones, and the heartbeat.
 
 Scalars are summed on the device; a line costs one read by the host (and, with several ranks, one all-reduce), never
 one per step. A line holds the means over the steps since the last one. Losses arrive as sums over the rows of one rank
@@ -58,10 +58,12 @@ class Meter:
         if self._first_images >= 0:
             self._paused_s += seconds
 
-    def end_step(self, *, step: int, images: int, grad_norm: float) -> None:
-        """A step ended (`step` steps and `images` images are done): beat, and every `log_every` steps write a line."""
+    def end_step(self, *, step: int, images: int, grad_norm: float, wanted: bool = False) -> None:
+        """A step ended (`step` steps and `images` images are done): beat, and write a line every `log_every` steps and
+        where a result is wanted.
+        """
         self._steps += 1
-        if step % self.log_every == 0:
+        if wanted or step % self.log_every == 0:
             self._write_line(step=step, images=images, grad_norm=grad_norm)
         self.attempt.heart.beat("step", images=images, total=self.total, **self._last)
 

@@ -28,6 +28,16 @@ def test_a_line_holds_means_over_the_steps_since_the_last(workshop):
     assert meter.latest()["loss"] == 6.0
 
 
+def test_a_run_that_is_shorter_than_its_interval_has_a_line_where_a_result_is_wanted(workshop):
+    attempt = workshop.attempt("classifier", science={})
+    meter = Meter(attempt=attempt, ranks=ALONE, log_every=50, total=16)
+    for step in (1, 2):
+        meter.begin_step(images=8 * (step - 1))
+        meter.add({"loss": torch.tensor(float(step))})
+        meter.end_step(step=step, images=8 * step, grad_norm=0.5, wanted=step == 2)
+    assert [(line["images"], line["loss"]) for line in lines_of(attempt)] == [(16, 1.5)]
+
+
 def test_a_number_that_is_none_is_null(workshop):
     attempt = workshop.attempt("classifier", science={})
     meter = Meter(attempt=attempt, ranks=ALONE, log_every=1, total=8)
