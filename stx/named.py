@@ -29,7 +29,9 @@ def load(package: str, name: str, *, where: str | None = None) -> ModuleType:
 
 
 def unknown(name: str, known: list[str], *, what: str, where: str | None = None) -> ConfigError:
-    """The error for a name that is not among `known`: the nearest one first, then all of them."""
-    near = difflib.get_close_matches(name, known, n=1)
+    """The error for a name that is not among `known`: the nearest one first (or one that goes on where it ends), then
+    all of them.
+    """
+    near = difflib.get_close_matches(name, known, n=1) or [one for one in known if one.startswith(f"{name}_")]
     did_you_mean = f'did you mean "{near[0]}"? ' if near else ""
     return ConfigError(what, where=where, hint=f"{did_you_mean}known: {', '.join(known)}")

@@ -17,7 +17,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +25,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     ValidationError,
     ValidationInfo,
     model_validator,
@@ -119,14 +120,19 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _known(cls, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            unknown = [key for key in value if key not in cls.model_fields]
-            if unknown:
-                raise refusals([_unknown_option(key, cls) for key in unknown])
-        return value
+    def _known(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """What is known is validated all the same; nothing is called missing: it may be what was misspelt."""
+        unknown = [key for key in value if key not in cls.model_fields] if isinstance(value, Mapping) else []
+        if not unknown:
+            return handler(value)
+        found = [_unknown_option(key, cls) for key in unknown]
+        try:
+            handler({key: item for key, item in value.items() if key in cls.model_fields})
+        except ValidationError as error:
+            found += [problem for problem in problems(error) if not problem.path or problem.path[0] in value]
+        raise refusals(found)
 
 
 class Options(Section):
@@ -139,7 +145,12 @@ class StageOptions(Options):
     seed: int = science(0, ge=0, lt=2**32)
 
 
+_ELSEWHERE = {"cfg": "guidance", "cfg_scale": "guidance", "learning_rate": "lr"}  # what other programs call ours
+
+
 def _unknown_option(key: str, model: type[Section]) -> Problem:
+    if (ours := _ELSEWHERE.get(key)) in model.model_fields:
+        return Problem((key,), "no such option here", f"it is called {ours}")
     error = named.unknown(key, sorted(model.model_fields), what="no such option here")
     return Problem((key,), error.what, error.hint)
 
@@ -218,7 +229,10 @@ Milestones = Annotated[Many[Positive], AfterValidator(_ascending)]
 def _absolute(value: str, info: ValidationInfo) -> str:
     if not value:
         raise refusal("must not be empty")
-    return str(Path(info.context or ".", value).expanduser().absolute())
+    try:
+        return str(Path(info.context or ".", Path(value).expanduser() if value[0] == "~" else value).absolute())
+    except RuntimeError:
+        raise refusal("no home directory of that name", "a folder that is called so is written ./~NAME") from None
 
 
 UserPath = Annotated[str, AfterValidator(_absolute)]  # relative to the experiment file
@@ -327,28 +341,29 @@ def plain(value: Any) -> Any:
 # what is wrong, and what would be right
 _TYPES = {
     "int_type": ("must be a whole number", "for example 400, without quotes"),
-    "int_from_float": ("must be a whole number", "for example 400"),
     "float_type": ("must be a number", "for example 0.5 or 1e-4, without quotes"),
     "bool_type": ("must be true or false", "without quotes"),
     "string_type": ("must be text", "put it in quotes"),
     "tuple_type": ("must be a list", "for example [1, 2]"),
     "dict_type": ("must be a mapping", "for example {name: value}"),
     "model_type": ("must be a mapping", "for example {name: value}"),
-    "model_attributes_type": ("must be a mapping", "for example {name: value}"),
     "finite_number": ("must be a finite number", "for example 0.5 or 1e-4"),
     "string_too_short": ("must not be empty", None),
 }
 _LIMITS = {
-    "greater_than": ("must be above {gt:g}", "gt"),
-    "greater_than_equal": ("must be at least {ge:g}", "ge"),
-    "less_than": ("must be below {lt:g}", "lt"),
-    "less_than_equal": ("must be at most {le:g}", "le"),
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be below {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "too_short": "must have at least {min_length} item(s)",
+    "too_long": "must have at most {max_length} item(s)",
 }
 
 
 def problems(error: ValidationError) -> list[Problem]:
-    """A validation error in our words."""
-    return [_problem(detail) for detail in error.errors(include_url=False)]
+    """A validation error in our words. A list whose items are all wrong is not called too short as well."""
+    details = error.errors(include_url=False)
+    return [_problem(d) for d in details if d["type"] != "too_short" or len(d["input"]) < d["ctx"]["min_length"]]
 
 
 def _problem(detail: Any) -> Problem:
@@ -358,18 +373,17 @@ def _problem(detail: Any) -> Problem:
     if kind == "missing" and path and isinstance(path[-1], int):
         return Problem(path[:-1], "the list is too short")
     if kind == "missing":
-        what = f'"{path[-1]}" is required and not given'
-        return Problem(path, what, "give it here; what all stages of a kind share may stand under defaults")
+        hint = "give it here; what all stages of a kind share may stand under defaults"
+        return Problem(path, f'"{path[-1]}" is required and not given', hint)
     if kind in _LIMITS:
-        return Problem(path, _LIMITS[kind][0].format(**context))
+        return Problem(path, _LIMITS[kind].format(**context))
     if kind == "tuple_type" and isinstance(detail["input"], str | int | float):
         return Problem(path, "must be a list", f"for example [{flow(detail['input'])}]")
-    if kind == "too_short":
-        return Problem(path, f"must have at least {context['min_length']} item(s)")
-    if kind == "too_long":
-        return Problem(path, f"must have at most {context['max_length']} item(s)")
-    what, hint = _TYPES.get(kind, ("is not valid here", None))
-    return Problem(path, what, hint)
+    if kind == "string_type" and isinstance(detail["input"], list | tuple):
+        return Problem(path, "must be text, not a list", "give one, without brackets")
+    if kind == "int_type" and isinstance(detail["input"], float) and detail["input"].is_integer():
+        return Problem(path, "must be a whole number", f"write {int(detail['input'])}")
+    return Problem(path, *_TYPES.get(kind, ("is not valid here", None)))
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Section)

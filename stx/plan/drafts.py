@@ -7,6 +7,7 @@ from typing import Any
 
 from stx import named
 from stx.config import schema
+from stx.config.cluster import Layout, StageResources
 from stx.config.load import Draft, Experiment, Point, value_at
 from stx.config.report import ReportOptions
 from stx.config.schema import OptionsError, Problem, StageOptions
@@ -128,7 +129,8 @@ def _default_errors(experiment: Experiment) -> list[ConfigError]:
             for name in options:
                 if name not in fields:
                     error = named.unknown(name, fields, what="no such option here")
-                    errors.append(experiment.source.error(("defaults", kind, name), error.what, hint=error.hint))
+                    problem = _of_cluster(Problem((name,), error.what, error.hint), base.kind_named(kind))
+                    errors.append(experiment.source.error(("defaults", kind, name), problem.what, hint=problem.hint))
     return errors
 
 
@@ -143,7 +145,7 @@ def _parse(draft: Draft, experiment: Experiment) -> ParsedStage:
     for point in draft.points:
         options = schema.validate(stage.kind.options, draft.merged(point), folder=experiment.path.parent)
         if isinstance(options, list):
-            raise OptionsError([refused(draft, point, problem) for problem in options])
+            raise OptionsError([refused(draft, point, _of_cluster(problem, stage.kind)) for problem in options])
         parsed = _named(draft, point, options)
         uses = (*parsed.named.items(), *parsed.fans)
         if uses not in checked:
@@ -152,6 +154,16 @@ def _parse(draft: Draft, experiment: Experiment) -> ParsedStage:
         points.append(parsed)
     _check_unique(draft, points)
     return ParsedStage(draft=draft, kind=stage.kind, points=points)
+
+
+def _of_cluster(problem: Problem, kind: base.Kind) -> Problem:
+    """The same, unless it is about an option of the cluster file: then that is what is wrong."""
+    name = str(problem.path[0]) if len(problem.path) == 1 else ""
+    if name in kind.options.model_fields or name not in {**StageResources.model_fields, **Layout.model_fields}:
+        return problem
+    inner = f"{name}: ..." if name in StageResources.model_fields else f"layouts: [{{{name}: ...}}]"
+    what = "belongs to the cluster file, which says how stages run (no key depends on it)"
+    return Problem(problem.path, what, f"give it in the file of --cluster, as stages: {{{kind.name}: {{{inner}}}}}")
 
 
 def refused(draft: Draft, point: Point, problem: Problem) -> ConfigError:

@@ -29,7 +29,10 @@ layout = base.host_layout
 SOURCES = "stx.sources"
 RGB = 3
 LARGEST = 1024
-_DECLARE = "images that are encoded already need no source: declare num_images and num_classes"
+_ABSENT = (
+    "paths are relative to the experiment file, ~ is your home; of images that were encoded and are gone, declare"
+    " num_images and num_classes"
+)
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,7 @@ def _check_user(options: Options, source: UserSource) -> list[Problem]:
         source.counts  # noqa: B018 - looks at the source, or raises
     except (DataError, ConfigError) as error:
         what = f"{error.where}: {error.what}" if error.where != source.path else error.what
-        hints = [] if Path(source.path).exists() else [_DECLARE]
+        hints = [] if Path(source.path).exists() else [_ABSENT]
         return [Problem(("source", source.form), what, "; ".join([*filter(None, [error.hint]), *hints]) or None)]
     return []
 

@@ -111,6 +111,9 @@ def test_whole_numbers_are_accepted_where_numbers_are_declared_and_hash_alike():
         ({"inner": {"stps": 3}}, "inner.stps", 'did you mean "steps"? known: solver, steps, verbose'),
         ({"lrr": 3}, "lrr", 'did you mean "lr"?'),
         ({"source": None}, "source", "must be text"),
+        ({"source": ["a"]}, "source", "must be text, not a list give one, without brackets"),
+        ({"seed": 1e3}, "seed", "must be a whole number write 1000"),
+        ({"inner": {"cfg": 3}}, "inner.cfg", "known: solver, steps, verbose"),
     ],
 )
 def test_errors_are_in_our_words_and_at_their_place(options, path, words):
@@ -121,6 +124,17 @@ def test_errors_are_in_our_words_and_at_their_place(options, path, words):
 
 def test_independent_errors_are_reported_together():
     assert set(bad(lr=-1, flag=3, inner={"steps": 0})) == {"lr", "flag", "inner.steps"}
+    assert set(bad(lr=-1, flg=3, inner={"steps": 0, "stps": 1})) == {"lr", "flg", "inner.steps", "inner.stps"}
+
+
+def test_a_misspelt_option_is_not_called_missing_too():
+    found = schema.validate(Outer, {"sorce": "a"})
+    assert isinstance(found, list)
+    assert [problem.path for problem in found] == [("sorce",)]
+
+
+def test_a_list_of_wrong_items_is_not_called_too_short():
+    assert set(bad(channels=[0, "a"])) == {"channels.0", "channels.1"}
 
 
 def test_a_required_option_is_named():
@@ -135,3 +149,13 @@ def test_an_external_path_is_absolute_and_out_of_the_key(tmp_path):
     assert isinstance(found, External)
     assert schema.where_of(found) == {"path": str(tmp_path / "a/b")}
     assert schema.science_of(found) == {"version": "v1"}
+
+
+def test_a_path_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    found = schema.validate(External, {"path": "~/pets", "version": "v1"}, folder=tmp_path)
+    assert isinstance(found, External)
+    assert found.path == "/home/me/pets"
+    literal = schema.validate(External, {"path": "./~pets", "version": "v1"}, folder=tmp_path)
+    assert isinstance(literal, External)
+    assert literal.path == str(tmp_path / "~pets")
