@@ -76,7 +76,7 @@ class Retries(Section):
 class Checkpoint(Section):
     """How often a stage saves, and how many checkpoints it keeps."""
 
-    every_s: Seconds = 600.0
+    every_s: Seconds = 30.0
     keep: Positive = 2
 
 
@@ -85,8 +85,8 @@ class Limits(Section):
     waiting), and at most `running` are alive in all: a job that waits may start at any moment, so it counts there too.
     """
 
-    queued: Positive = 100
-    running: Positive = 50
+    queued: Positive = 2
+    running: Positive = 1000
 
 
 class Layout(Section):
@@ -157,18 +157,18 @@ def _over(default: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Cluster(Section):
-    """A cluster file, with `name` = the built-in's or the file's."""
+    """A cluster file, with `name` = the built-in's or the file's. Its defaults suit processes on this machine."""
 
     name: str = "local"
     launcher: Annotated[str, choice("local", later=("slurm", "ray"))] = "local"
     store: str | None = None
     coordinator: Coordinator = Coordinator()
-    poll_s: Seconds = 30.0
-    lease_s: Seconds = 60.0
+    poll_s: Seconds = 0.2
+    lease_s: Seconds = 20.0
     stop_lead_s: Seconds = 90.0
     hang_after_s: HangAfter = HangAfter()
     retries: Retries = Retries()
-    backoff_s: Annotated[Many[Annotated[float, Field(ge=0)]], Field(min_length=1)] = (0.0, 60.0, 300.0, 1800.0)
+    backoff_s: Annotated[Many[Annotated[float, Field(ge=0)]], Field(min_length=1)] = (0.0, 5.0, 30.0, 300.0)
     checkpoint: Checkpoint = Checkpoint()
     limits: Limits = Limits()
     stages: Annotated[dict[str, StageResources], BeforeValidator(_merged_stages)] = Field(

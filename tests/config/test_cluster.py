@@ -1,6 +1,10 @@
+import re
+from pathlib import Path
+
 import pytest
 
-from stx.config.cluster import Cluster, load_cluster
+from stx.config import yaml
+from stx.config.cluster import Cluster, StageResources, load_cluster
 from stx.errors import ConfigError
 
 
@@ -20,8 +24,8 @@ def test_everything_has_a_default(parse):
     assert (cluster.launcher, cluster.coordinator.where, cluster.poll_s, cluster.lease_s) == (
         "local",
         "foreground",
-        30,
-        60,
+        0.2,
+        20,
     )
     assert cluster.stop_lead_s == 90
     assert cluster.hang_after_s.model_dump() == {"start": 900, "step": 600, "save": 900, "other": 1800}
@@ -34,10 +38,34 @@ def test_everything_has_a_default(parse):
         "setup": 2,
         "no_space": 10,
     }
-    assert cluster.backoff_s == (0, 60, 300, 1800)
-    assert (cluster.checkpoint.every_s, cluster.checkpoint.keep) == (600, 2)
-    assert (cluster.limits.queued, cluster.limits.running) == (100, 50)
+    assert cluster.backoff_s == (0, 5, 30, 300)
+    assert (cluster.checkpoint.every_s, cluster.checkpoint.keep) == (30, 2)
+    assert (cluster.limits.queued, cluster.limits.running) == (2, 1000)
     assert cluster.resources("train").time == 3600
+
+
+def test_a_file_of_ones_own_is_as_quick_as_the_built_in_one(parse):
+    own, built_in = parse("launcher: local\n").dump(), load_cluster("local").dump()
+    assert {name for name in own if own[name] != built_in[name]} == {"name", "stages"}
+
+
+def test_the_page_about_cluster_files_shows_the_defaults_and_all_of_them(parse):
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+    shown, example = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert parse(shown) == parse("")
+    named = set(yaml.parse(shown, file="").value)
+    assert named == set(Cluster.model_fields) - {"name", "store", "on_event"}
+    (stages,) = yaml.parse(shown, file="").value["stages"].values()
+    assert set(stages) == set(StageResources.model_fields) - {"layouts", "flops_per_s"}
+    assert parse(example).store == "/data/stx"
+
+
+def test_all_that_is_wrong_with_a_kind_is_told_at_once(parse):
+    with pytest.raises(ConfigError) as caught:
+        parse("stages: {train: {ranks: two, zero: 3, tme: 1}}")
+    said = str(caught.value)
+    for place in ("ranks = two\n  must be a whole number", "zero = 3\n  no such option", "tme = 1\n  no such option"):
+        assert f"stages.train.{place}" in said
 
 
 def test_the_built_in_local_cluster_is_the_default(monkeypatch, tmp_path):
