@@ -11,7 +11,7 @@ from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, p
 
 from stx.evaluation.base import Extracted
 
-NEIGHBOURS = 3
+NEIGHBOURS = 3  # stx/stages/evaluate.py refuses fewer images than this needs
 _BLOCK = 2048
 
 

@@ -89,10 +89,21 @@ def check(options: Options, inputs: Inputs) -> list[Problem]:
             return [Problem(("path" if options.path else "hub",), what, error.hint)]
     shape, resolution = _shape(options, picture), picture.options.resolution
     if resolution % _factor(shape):
-        what = f"{len(shape.channels)} levels divide the resolution by {_factor(shape)}"
-        place = ("path" if options.path else "hub") if options.pretrained else "channels"
-        found.append(Problem((place,), f"{what}, and {resolution} is not divisible by it"))
+        found.append(_undivided(options, shape, picture))
     return found + (_check_pretrained(options, picture) if options.pretrained else [])
+
+
+def _undivided(options: Options, shape: AutoencoderShape, picture: Bound) -> Problem:
+    factor, levels = _factor(shape), list(shape.channels)
+    what = (
+        f"the {len(levels)} levels of channels {levels} divide the resolution by {factor}, and the resolution of"
+        f" {picture.name} is {picture.options.resolution}"
+    )
+    hint = f"give stages.{picture.stage}.resolution a multiple of {factor}"
+    if options.pretrained:
+        return Problem(("path" if options.path else "hub",), what, hint)
+    place = "channels" if "channels" in options.model_fields_set else "images"
+    return Problem((place,), what, f"{hint}, or channels fewer levels")
 
 
 def _check_form(options: Options) -> list[Problem]:

@@ -52,6 +52,11 @@ class Bound:
     inputs: Mapping[str, "Bound"]
     wants: tuple[int, ...]
 
+    @property
+    def stage(self) -> str:
+        """Its name in the file, without its sweep point."""
+        return self.name.partition(":")[0]
+
 
 Inputs = Mapping[str, Bound]
 

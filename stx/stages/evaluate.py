@@ -18,6 +18,7 @@ METRICS = {
     "label_accuracy": ("label_accuracy",),
     "precision_recall": ("precision", "recall"),
 }
+NEIGHBOURS = 3  # of precision_recall: each image needs so many others
 
 
 class Extractor(Group):
@@ -37,10 +38,12 @@ class Options(StageOptions):
 
 
 def check(options: Options, inputs: Inputs) -> list[Problem]:
-    """Samples, real images and classifier are of one data set, and no metric is asked for twice."""
+    """Samples, real images and classifier are of one data set; no metric is asked for twice, or of too few images."""
     found = []
     if len(set(options.metrics)) < len(options.metrics):
         found.append(Problem(("metrics",), "a metric is named twice"))
+    if "precision_recall" in options.metrics:
+        found += _check_neighbours(options, inputs)
     learned = inputs["samples"].inputs["latents"].inputs["images"]
     judge = inputs["extractor.classifier"]
     return [
@@ -50,6 +53,20 @@ def check(options: Options, inputs: Inputs) -> list[Problem]:
             ("extractor", "classifier"), f"the classifier {judge.name} learned", judge.inputs["images"], learned
         ),
     ]
+
+
+def _check_neighbours(options: Options, inputs: Inputs) -> list[Problem]:
+    samples, against = inputs["samples"], inputs["against"]
+    num_samples, num_real = samples.options.num_samples, images.num_train(against)
+    if min(num_samples, num_real) > NEIGHBOURS:
+        return []
+    what = (
+        f"looks at the {NEIGHBOURS} nearest neighbours of an image, so it needs more than {NEIGHBOURS} images on each"
+        f" side; {samples.name} makes {num_samples}, {against.name} has {num_real} to train on"
+    )
+    cure = "num_samples" if num_samples <= NEIGHBOURS else f"images in {against.name} (a smaller held_out)"
+    place = ("metrics", options.metrics.index("precision_recall"))
+    return [Problem(place, what, f"more {cure}, or remove precision_recall")]
 
 
 def _check_data(path: tuple[str, ...], words: str, given: Bound, learned: Bound) -> list[Problem]:

@@ -28,6 +28,7 @@ from stx.stages.base import Bound, Inputs
 RECIPE = 2  # 2: steps on an edge of the guidance interval are inside it, whatever rounding says
 job = base.job
 layout = base.row_layout
+FEW = 8  # enough for every metric
 
 
 def milestones_asked(value: Any) -> str | tuple[int, ...]:
@@ -117,8 +118,8 @@ def wants(options: Options, inputs: Inputs) -> tuple[int, ...]:
 
 
 def smoke(options: Options) -> dict[str, Any]:
-    """One chunk of the real size, in two steps, of the end of the run."""
-    count, steps = min(options.num_samples, options.batch), min(options.sampler.steps, 2)
+    """One chunk of the real size, or a few images where chunks are smaller, in two steps, of the end of the run."""
+    count, steps = min(options.num_samples, max(options.batch, FEW)), min(options.sampler.steps, 2)
     return {"at": "last", "num_samples": count, "sampler.steps": steps}
 
 

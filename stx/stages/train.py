@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, PlainValidator
 
 from stx import sizes
+from stx.config import schema
 from stx.config.alignment import none
 from stx.config.alignment.base import (
     AlignmentCost,
@@ -34,6 +35,7 @@ from stx.config.schema import (
     science,
     where,
 )
+from stx.config.yaml import flow
 from stx.paths import RAW, ema_sections
 from stx.sizes import LatentShape, SitShape, parse_model
 from stx.spec import Cost, Node
@@ -310,7 +312,8 @@ def _check_cache(options: Options, inputs: Inputs) -> list[Problem]:
     ):
         if getattr(theirs, name) != value:
             path = (name,) if name == "t_distribution" else ("alignment", name)
-            shown = list(getattr(theirs, name)) if name == "window" else getattr(theirs, name)
-            what = f"the cache {cache.name} was made with {name} = {shown}"
-            found.append(Problem(path, what, "they must be equal; or remove features (the teacher then runs online)"))
+            what = f"the cache {cache.name} was made with {name} = {flow(schema.plain(getattr(theirs, name)))}"
+            same = f"stages.{cache.stage}.{name}: {flow(schema.plain(value))}"
+            hint = f"both must have the same, for example {same}; or remove features (the teacher then runs online)"
+            found.append(Problem(path, what, hint))
     return found

@@ -7,6 +7,7 @@ import torch
 
 from stx.evaluation import frechet_distance, label_accuracy, precision_recall
 from stx.evaluation.base import Extracted
+from stx.stages import evaluate
 
 
 def extracted(features: torch.Tensor, *, logits: torch.Tensor | None = None) -> Extracted:
@@ -45,6 +46,13 @@ def test_label_accuracy_compares_with_the_labels_that_were_asked_for() -> None:
     assert label_accuracy.compute(extracted(torch.zeros(4, 3), logits=logits), normal(3, seed=0)) == {
         "label_accuracy": 0.75
     }
+
+
+def test_precision_needs_more_images_than_neighbours_and_no_more_than_the_plan_asks_for() -> None:
+    few, many = normal(precision_recall.NEIGHBOURS + 1, seed=0), normal(20, seed=1)
+    assert evaluate.NEIGHBOURS == precision_recall.NEIGHBOURS
+    for sets in ((few, many), (many, few)):
+        assert all(0 <= score <= 1 for score in precision_recall.compute(*sets).values())
 
 
 def test_precision_falls_off_the_manifold_and_recall_when_modes_are_missing() -> None:

@@ -60,6 +60,11 @@ def test_of_a_sweep_the_points_that_differ_in_more_than_their_seed_are_tried(smo
     assert sum(name.startswith("phase2:") for name in nodes) == MOST_POINTS
 
 
+def test_small_chunks_still_make_enough_samples_for_every_metric(smoked):
+    _, nodes = smoked(("num_samples: 20", "num_samples: 20, batch: 1"), ("[frechet_distance]", "[precision_recall]"))
+    assert nodes["samples:phase1"].spec.science["num_samples"] == 8
+
+
 def test_a_sweep_over_what_is_made_small_is_one_point(smoked):
     _, nodes = smoked((VANILLA, "sweep: {steps: [100, 200]}"), ("milestones: [20]", "milestones: [20]"))
     assert nodes["vanilla"].wants == (16,)

@@ -80,7 +80,7 @@ def test_another_hub_id_is_known_from_the_cache(expand, refused, colour, tmp_pat
         (
             "path: deep, version: v",
             ".path = deep",
-            "7 levels divide the resolution by 64, and 32 is not divisible by it",
+            "[8, 8, 8, 8, 8, 8, 8] divide the resolution by 64, and the resolution of images is 32",
         ),
         ("path: means, version: v", ".path = means", "scales each latent channel apart\n  give scale: measured"),
     ],
