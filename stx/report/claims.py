@@ -43,7 +43,9 @@ def equal_images(facts: Facts, *, metric: str, judge: str) -> list[str]:
 
 
 def equal_compute(facts: Facts, *, metric: str, judge: str) -> list[str]:
-    """One sentence per series: its last milestone against what the baseline makes of the same total compute."""
+    """One sentence per series: its last milestone against what the baseline makes of the same total compute, at a
+    milestone or between two. Where it has none on both sides there is no verdict, whoever is ahead.
+    """
     baseline = _baseline(facts)
     if baseline is None:
         return []
@@ -131,9 +133,6 @@ def _against_compute(
     if furthest > compute:
         return f"{at}, {_values(own)}; {baseline} was not scored that early, so nothing is said ({metric})."
     last = Side(baseline, [points[-1][1] for points in curves.values() if math.isclose(points[-1][0], furthest)])
-    ahead = _better(fmean(last.values), fmean(own.values), metric=metric)
-    if ahead:
-        return f"{at}, {compare(own, last, metric=metric)} {baseline} had spent only {flops(furthest)} there."
     return (
         f"{at}, {_values(own)} ({metric}); {baseline} was trained to {flops(furthest)} only, where it is at "
         f"{_numbers(last)}, so nothing is said about equal compute."

@@ -33,8 +33,8 @@ def judges(facts: Facts) -> list[str]:
     return list(dict.fromkeys(score.judge for score in facts.scores))
 
 
-def summary(facts: Facts) -> Table:
-    """Per series its last milestone: mean over seeds, with the range."""
+def summary(facts: Facts, *, directions: bool = True) -> Table:
+    """Per series its last milestone: mean over seeds, with the range. `directions`: heads say which way is better."""
     several = len(judges(facts)) > 1
     rows = []
     for (label, judge), scores in _grouped(facts.scores).items():
@@ -45,10 +45,13 @@ def summary(facts: Facts) -> Table:
         rows.append((label, *([judge] if several else []), *told, *cells))
     common = ("images seen", "total compute", facts.hours_unit, "seeds")
     header = ("series", *(["scores"] if several else []), *common)
-    arrows = [
-        f"{name} {'(lower is better)' if lower_is_better(name) else '(higher is better)'}" for name in metrics(facts)
-    ]
-    return Table((*header, *arrows), tuple(rows), frozenset({*common, *arrows}))
+    heads = [f"{name} ({direction(name)})" if directions else name for name in metrics(facts)]
+    return Table((*header, *heads), tuple(rows), frozenset({*common, *heads}))
+
+
+def direction(metric: str) -> str:
+    """Which way a metric is better."""
+    return "lower is better" if lower_is_better(metric) else "higher is better"
 
 
 def _hours(scores: Sequence[Score]) -> str:

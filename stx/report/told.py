@@ -15,11 +15,14 @@ PROTOCOL = (
 DIGESTS = "They repeat on the same layout (CPU, fp32, ranks, threads, packages), however often the run was interrupted."
 COMPUTE = (
     "Total compute counts a run's own training up to the milestone and everything it stands on: the phase-1 training, "
-    "and what the teacher computed, online or into a cache. Data preparation, the same for all, is not counted."
+    "and what the teacher computed, online or into a cache. Data preparation, the same for all, is not counted. Each "
+    "series is taken at its last milestone, the baseline at the same total compute: at a milestone, or on the straight "
+    "line between two. Where the baseline was not scored on both sides of it, nothing is said, whoever is ahead."
 )
 CLAIMS = "A difference is claimed only where both sides have at least two seeds and their ranges do not touch."
 SAMPLES = (
-    "Not selected: of each class the first. The same noise and label down each column; of each series its first seed."
+    "Not selected: the first of each class, then the others in order, as many as a row holds. The same noise and "
+    "label down each column; of each series its first seed."
 )
 LOOKS = (
     "The first three principal components of what differs between images in a block's tokens, as red, green and blue, "

@@ -47,12 +47,9 @@ def table(
     Too wide: the columns in `drop` go one by one, in this order; then the first column is cut in the middle; and the
     last one, if it is not aligned to the right, gets what is left, and ends the line wherever that is.
     """
-    names = list(header)
-    widths = {name: max(len(row[place]) for row in [header, *rows]) for place, name in enumerate(header)}
+    names = fitting(header, rows, right=right, width=width, drop=drop)
+    widths = _widths(header, rows)
     last = "" if header[-1] in right else header[-1]
-    going = [name for name in drop if name in names]
-    while width and going and _least(names, widths, last=last) > width:
-        names.remove(going.pop(0))
     if width:
         spare = width - _least(names, widths, last=last)
         if spare < 0:
@@ -69,6 +66,28 @@ def table(
         line = (" " * GAP).join(padded).rstrip()
         lines.append(cut(line, width) if width else line)
     return [Row(line, _style(number, styles)) for number, line in enumerate(lines)]
+
+
+def fitting(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: frozenset[str] = frozenset(),
+    width: int = 0,
+    drop: Sequence[str] = (),
+) -> list[str]:
+    """The columns that stay when those in `drop` go one by one, in this order, until the others fit."""
+    names = list(header)
+    widths = _widths(header, rows)
+    last = "" if header[-1] in right else header[-1]
+    going = [name for name in drop if name in names]
+    while width and going and _least(names, widths, last=last) > width:
+        names.remove(going.pop(0))
+    return names
+
+
+def _widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, int]:
+    return {name: max(len(row[place]) for row in [header, *rows]) for place, name in enumerate(header)}
 
 
 def _style(number: int, styles: Sequence[str]) -> str:

@@ -32,6 +32,7 @@ BROKEN = """() => {
   return bad;
 }"""
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+LONG_LINE = "() => { document.querySelector('.command').textContent = 'word'.repeat(100) }"
 GROUND = "() => getComputedStyle(document.body).backgroundColor"
 COLOURS = """() => [...new Set([...document.querySelectorAll('.chart svg text, .chart svg path')].map(
   (one) => getComputedStyle(one).fill))]"""
@@ -79,6 +80,17 @@ def test_every_figure_loads_and_nothing_overflows(browser: Any, quickstart_page:
     assert page.evaluate("() => document.images.length") == 10
     assert page.evaluate("() => document.querySelectorAll('.drawing svg').length") == 7
     assert seen == []
+    page.context.close()
+
+
+def test_nothing_overflows_where_the_contents_move_to_the_side(browser: Any, quickstart_page: Path) -> None:
+    page, _ = opened(browser, quickstart_page, scheme="light", width=1239)
+    page.evaluate(LONG_LINE)
+    found = {}
+    for width in (1239, 1240, 1280, 1357):
+        page.set_viewport_size({"width": width, "height": 800})
+        found[width] = page.evaluate(OVERFLOW)
+    assert found == dict.fromkeys(found, 0)
     page.context.close()
 
 

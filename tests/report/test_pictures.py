@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stx.report import pictures
+from stx.report import pictures, told
 from stx.report.collect import collect
 from stx.report.facts import Facts
 from stx.report.pictures import Strip
@@ -73,6 +73,7 @@ def test_the_first_sample_of_each_class_is_shown_in_the_order_of_classes(world: 
     ((grid,),) = pictures.sample_grids(collect(world.store, world.experiment))
     assert grid.columns == ("0", "1", "2", "2", "0")
     assert [int(cell[0, 0, 0]) for cell in grid.rows[0].cells] == [2, 3, 0, 1, 4]
+    assert told.SAMPLES.startswith("Not selected: the first of each class, then the others in order")
 
 
 def test_a_grid_as_png_holds_the_samples(facts: Facts) -> None:
