@@ -98,6 +98,12 @@ class StageDir:
         """The images-seen counts that have a complete checkpoint, ascending."""
         return sorted(set(_numbers(self.checkpoints, CHECKPOINT)))
 
+    def newest_checkpoint(self) -> Path | None:
+        """The folder of the complete checkpoint with the most images seen, of the last attempt that saved there."""
+        named = {path: CHECKPOINT.fullmatch(path.name) for path in self.checkpoints.glob("*-*")}
+        complete = {path: (int(match[1]), int(match[2])) for path, match in named.items() if match}
+        return max(complete, key=lambda path: complete[path], default=None)
+
     @property
     def result(self) -> PartDir:
         """The result of a kind that does not grow: payload/ and artifact.json."""

@@ -64,6 +64,12 @@ def holder(experiment: ExperimentDir, *, is_gone: Gone = _is_gone) -> Holder | N
     return Holder(token=token, host=record["host"], pid=int(owner.split(":")[0]), here=_is_here(owner))
 
 
+def was_released(experiment: ExperimentDir) -> bool:
+    """Whether the last holder gave it back, and did not just vanish."""
+    _, record = _contents(experiment)
+    return record is not None and bool(record["released"])
+
+
 def highest(experiment: ExperimentDir) -> int:
     """The highest token given so far; 0 if none was."""
     try:

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -35,8 +36,8 @@ class Code:
 
 def snapshot(store: Store) -> Code:
     """Copy the running sources into the store unless they are there; StoreError when what is there differs."""
-    sources = _sources(Path(jobs.__file__).parent) | _sources(Path(stx.__file__).parent)
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in sources.items()}
+    sources = _running()
+    hashes = _hashes(sources)
     digest = records.digest(hashes)
     path = store.code(digest)
     if not path.exists():
@@ -45,6 +46,11 @@ def snapshot(store: Store) -> Code:
         os.utime(path)  # "used now": what was used lately stays, also before a lease or an attempt names it
     _verify(path, hashes)
     return Code(digest=digest, science_digest=science_digest(hashes), path=path)
+
+
+def running_science() -> str:
+    """The science digest of the running sources."""
+    return science_digest(_hashes(_running()))
 
 
 def science_digest(hashes: dict[str, str]) -> str:
@@ -59,6 +65,14 @@ def _version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _running() -> dict[str, bytes]:
+    return _sources(Path(jobs.__file__).parent) | _sources(Path(stx.__file__).parent)
+
+
+def _hashes(sources: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(data).hexdigest() for name, data in sources.items()}
 
 
 def _sources(package: Path) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,11 @@ from jobs.files import AttemptDir
 from jobs.spec import JobState
 from stx import records
 from stx.coordinator import lease
-from stx.coordinator.events import Live
 from stx.coordinator.journal import Reader
 from stx.coordinator.state import Stage, State, Status
 from stx.coordinator.topology import Vertex
 from stx.errors import StoreError
-from stx.paths import ExperimentDir, Store
+from stx.paths import ExperimentDir, StageDir, Store
 from stx.spec import Graph
 
 READERS = 32
@@ -35,7 +35,8 @@ LIVE = frozenset({Status.RUNNING, Status.ELSEWHERE})
 
 @dataclass(frozen=True)
 class Progress:
-    """What a live attempt says of itself. `over` is the result of an attempt that ended, or ""."""
+    """What a live attempt says of itself. `over` is the result of an attempt that ended, or "". `images` of a train
+    stage that nobody is at, or whose attempt has said nothing yet: where it goes on."""
 
     phase: str = ""
     images: int | None = None
@@ -84,15 +85,25 @@ class Driver:
     here: bool
 
 
+class Left(StrEnum):
+    """How the last coordinator went, if it went in good order: no word of it means that it vanished."""
+
+    ENDED = "ended"
+    INTERRUPTED = "interrupted"
+    LEFT = "left"
+
+
 @dataclass(frozen=True)
 class Overview:
-    """One experiment at one moment."""
+    """One experiment at one moment. `left`: how its last coordinator went; None while one drives it, and where the last
+    one vanished."""
 
     experiment: str
     driver: Driver | None
     journal_age_s: float | None
     trouble: str
     lines: tuple[Line, ...]
+    left: Left | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -105,6 +116,7 @@ class Overview:
             "experiment": self.experiment,
             "coordinator": asdict(self.driver) if self.driver else None,
             "journal_age_s": self.journal_age_s,
+            "left": self.left,
             "trouble": self.trouble,
             "counts": self.counts,
             "stages": [line.dump() for line in self.lines],
@@ -143,41 +155,58 @@ class Observer:
         driver = Driver(host=holder.host, pid=holder.pid, here=holder.here) if holder else None
         age = max(0.0, time.time() - at) if at is not None else None
         lines = overview(state, store=self.store, keys=keys, driven=driver is not None)
-        return Overview(self.graph.experiment, driver, age, state.full or state.trouble, lines)
+        left = _left(state) if driver is None and lease.was_released(self.experiment) else None
+        return Overview(self.graph.experiment, driver, age, state.full or state.trouble, lines, left)
+
+
+def _left(state: State) -> Left:
+    """Of a coordinator that gave its lease back."""
+    if state.finished:
+        return Left.ENDED
+    return Left.INTERRUPTED if state.stopping else Left.LEFT
 
 
 def overview(state: State, *, store: Store, keys: Iterable[str] | None = None, driven: bool = True) -> tuple[Line, ...]:
-    """One line per stage, inputs first; live attempts are read by many threads, because a network file system answers
-    slowly, not seldom.
+    """One line per stage, inputs first; the directories of those that were tried and are not done are read by many
+    threads, because a network file system answers slowly, not seldom.
     """
     asked = None if keys is None else frozenset(keys)
     rows = [(vertex, stage) for vertex, stage in state.rows() if asked is None or vertex.key in asked]
-    live = [(vertex, stage.facts.live) for vertex, stage in rows if stage.status in LIVE and stage.facts.live]
+    tried = [(vertex, stage) for vertex, stage in rows if stage.facts.last and stage.status is not Status.DONE]
     with ThreadPoolExecutor(READERS) as pool:
-        found = list(pool.map(lambda pair: _progress(pair[0], pair[1], store=store), live))
-    progress = {vertex.key: one for (vertex, _), one in zip(live, found, strict=True)}
+        found = list(pool.map(lambda pair: _progress(pair[0], pair[1], store=store), tried))
+    progress = {vertex.key: one for (vertex, _), one in zip(tried, found, strict=True)}
     return tuple(_line(vertex, stage, progress.get(vertex.key), driven=driven) for vertex, stage in rows)
 
 
-def _progress(vertex: Vertex, live: Live, *, store: Store) -> Progress:
-    kind = vertex.node.spec.kind
+def _progress(vertex: Vertex, seen: Stage, *, store: Store) -> Progress:
+    kind, live = vertex.node.spec.kind, seen.facts.live
     stage = store.stage(kind, vertex.key)
+    if live is None or seen.status not in LIVE:
+        return Progress(images=_saved(vertex, stage))
     folder = stage.attempt(live.number)
     over = _result(folder)
     if over:
         parts = stage.parts(kind) if vertex.node.grows else []
         done = set(vertex.wants) <= set(parts) if vertex.node.grows else stage.result.artifact.exists()
-        return Progress(over="DONE" if done else over, images=max(parts, default=None))
+        return Progress(over="DONE" if done else over, images=_saved(vertex, stage) or max(parts, default=None))
     beat = _find(folder.heartbeat) or {}
     numbers = beat.get("numbers", {})
     return Progress(
         phase=str(beat.get("phase", "")),
-        images=_whole(numbers.get("images")),
+        images=_whole(numbers.get("images")) if "images" in numbers else _saved(vertex, stage),
         total=_whole(numbers.get("total")),
         images_per_s=numbers.get("images_per_s"),
         loss=numbers.get("loss"),
         age_s=_age(folder.heartbeat),
     )
+
+
+def _saved(vertex: Vertex, stage: StageDir) -> int | None:
+    """Images seen at the newest checkpoint or milestone of a train stage: there its next attempt goes on."""
+    if vertex.node.spec.kind != "train":
+        return None
+    return max([*stage.saved(), *stage.parts("train")], default=None)
 
 
 def _result(folder: AttemptDir) -> str:
@@ -258,6 +287,7 @@ def _amount(vertex: Vertex, stage: Stage, now: Progress, *, state: str) -> tuple
     if state == "DONE":
         return total, total
     published = [images for images in stage.facts.parts if total is None or images <= total]
-    if state == QUEUED and not published:
+    if now.images is None and state == QUEUED and not published:
         return None, total
-    return now.images if now.images is not None else max(published, default=0), total
+    images = now.images if now.images is not None else max(published, default=0)
+    return images if total is None else min(images, total), total

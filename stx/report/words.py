@@ -64,9 +64,13 @@ def plain(value: Any) -> str:
 
 
 def one_line(text: str, *, limit: int = 160) -> str:
-    """Several lines as one, cut."""
-    joined = "; ".join(line.strip() for line in text.splitlines() if line.strip())
-    return joined if len(joined) <= limit else joined[: limit - 3] + "..."
+    """Several lines as one. Too long: cut, and of several lines the last one is kept, for it says what to do."""
+    *lines, last = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    joined = "; ".join([*lines, last]).replace(":; ", ": ")
+    if len(joined) <= limit:
+        return joined
+    kept = f"...; {last}" if lines and len(last) <= 2 * limit // 3 else "..."
+    return joined[: limit - len(kept)] + kept
 
 
 def plural(count: int, noun: str) -> str:

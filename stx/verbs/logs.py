@@ -9,14 +9,20 @@ from stx.errors import ConfigError
 from stx.paths import StageDir
 from stx.report import history
 from stx.spec import Node
-from stx.verbs import console
+from stx.verbs import advice, console
 from stx.verbs.select import choose_one, existing_store
 
 
 def run(pattern: str, *, store: str | None, follow: bool, rank: int, attempt: int | None, failed: bool) -> None:
-    """The verb `logs`: one rank's output of one attempt, the last one unless asked."""
+    """The verb `logs`: one rank's output of one attempt, the last one unless asked. Of several stages that bear the
+    name, --failed means the one that failed.
+    """
     place = existing_store(store)
-    chosen, node = choose_one(place, pattern)
+
+    def fit(node: Node) -> bool:
+        return not failed or bool(_failed(place.stage(node.spec.kind, node.key)))
+
+    chosen, node = choose_one(place, pattern, fit=fit)
     stage = place.stage(node.spec.kind, node.key)
     number = _attempt_number(stage, node=node, attempt=attempt, failed=failed)
     folder = stage.attempt(number)
@@ -30,14 +36,13 @@ def run(pattern: str, *, store: str | None, follow: bool, rank: int, attempt: in
         position = _copy(path, start=position)
     _copy(path, start=position)
     if not follow:
-        more = [] if _is_over(folder) else [f"stx logs {node.name} -f"]
-        console.next_commands(*more, f"stx show {chosen.experiment}/{node.name}")
+        name = advice.stage(chosen.experiment, node.name)
+        more = [] if _is_over(folder) else [f"stx logs {name} -f"]
+        console.next_commands(*more, f"stx show {name}")
 
 
 def _attempt_number(stage: StageDir, *, node: Node, attempt: int | None, failed: bool) -> int:
-    numbers = stage.attempts()
-    if failed:
-        numbers = [a.number for a in history.attempts(stage) if a.result in {"FAILED", "LOST"}]
+    numbers = _failed(stage) if failed else stage.attempts()
     if attempt is not None:
         if attempt in numbers:
             return attempt
@@ -50,6 +55,11 @@ def _attempt_number(stage: StageDir, *, node: Node, attempt: int | None, failed:
             f"{node.name} has no {which} yet", where=str(stage.path), hint="`stx status` says what it waits for"
         )
     return numbers[-1]
+
+
+def _failed(stage: StageDir) -> list[int]:
+    """The attempts that failed."""
+    return [one.number for one in history.attempts(stage) if one.result in {"FAILED", "LOST"}]
 
 
 def _other_log(folder: AttemptDir, *, rank: int) -> Path:

@@ -2,6 +2,7 @@
 same before it starts.
 """
 
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,15 +10,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TextIO
 
-from stx import named, plan
+from stx import named, plan, records
 from stx.config.cluster import Cluster, load_cluster
 from stx.config.load import Experiment, load_experiment
+from stx.coordinator.snapshot import running_science
 from stx.errors import StoreError
 from stx.paths import ExperimentDir, Store
-from stx.plan import Bill, BillRow, PlanLine
+from stx.plan import Bill, BillRow, PlanLine, Verb
 from stx.report.words import duration, flops, plural, size
 from stx.spec import Graph, Node
-from stx.verbs import console
+from stx.verbs import advice, console
 from stx.verbs.refuse import refuse_impossible
 from stx.verbs.select import load_graph, store_root
 
@@ -89,7 +91,7 @@ def place_in(experiment: Experiment) -> Callable[[Node, str], str]:
 def show(planned: Planned, *, every: bool, stream: TextIO) -> str:
     """The lines, the bill and the one-line summary."""
     parts = [lines_table(planned.lines, every=every, stream=stream), "", bill_table(planned.bill, stream=stream)]
-    notes = [*batches(planned), *teachers(planned.bill)]
+    notes = [*batches(planned), *teachers(planned.bill), *other_code(planned)]
     if notes:
         parts += ["", *notes]
     return "\n".join([*parts, "", summary(planned)])
@@ -165,6 +167,27 @@ def teachers(bill: Bill) -> list[str]:
     return lines
 
 
+def other_code(planned: Planned) -> list[str]:
+    """Stages whose newest checkpoint was written by other science code: their attempts refuse it unless told not to."""
+    resumed = [line.node for line in planned.lines if line.verb == Verb.RESUME]
+    ours = running_science() if resumed else ""
+    names = [node.name for node in resumed if _science_of(planned.store, node) not in (None, ours)]
+    if not names:
+        return []
+    return [
+        f"checkpoints that other science code wrote: {', '.join(names)}; submit with {advice.ACCEPT_CODE} or they fail"
+    ]
+
+
+def _science_of(store: Store, node: Node) -> str | None:
+    """The science digest in the newest checkpoint of a stage; None where none can be read: its attempt sees to that."""
+    newest = store.stage(node.spec.kind, node.key).newest_checkpoint()
+    with contextlib.suppress(StoreError):
+        manifest = records.find(newest / "manifest.json") if newest else None
+        return str(manifest["science_digest"]) if manifest and "science_digest" in manifest else None
+    return None
+
+
 def summary(planned: Planned) -> str:
     """3 run, 12 cached."""
     counts: dict[str, int] = {}
@@ -208,5 +231,4 @@ def run(file: Path, *, sets: Sequence[str], cluster: str | None, store: str | No
         return
     console.out(show(planned, every=every, stream=sys.stdout))
     sys.stdout.flush()
-    flags = "".join(f" --set {assignment}" for assignment in sets)
-    console.next_commands(f"stx submit {file}{flags}")
+    console.next_commands(advice.submit(file, sets=sets, cluster=cluster))

@@ -2,21 +2,22 @@
 silently.
 
 A pattern is an experiment's name, a stage's name (all points of its sweep), the name of one point, a prefix of a key
-of at least four hex digits, or a glob over any of the names; EXPERIMENT/PATTERN narrows it to one experiment.
+of at least four hex digits, or a glob over any of the names; EXPERIMENT/PATTERN narrows it to one experiment. A stage
+of NAME is meant before that of its smoke run NAME-smoke.
 """
 
 import difflib
 import fnmatch
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from stx import records
 from stx.errors import ConfigError
 from stx.named import unknown
-from stx.paths import ExperimentDir, Store
+from stx.paths import KEY_DIGITS, ExperimentDir, Store
 from stx.spec import Graph, Node
 
 KEY_PREFIX = re.compile(r"(?:[a-z]+-)?([0-9a-f]{4,64})")
@@ -42,6 +43,8 @@ def store_root(given: str | None, *, cluster_store: str | None = None) -> Path:
 def existing_store(given: str | None) -> Store:
     """The store of a verb that only reads."""
     store = Store(store_root(given))
+    if store.root.exists() and not store.root.is_dir():
+        raise ConfigError("a store is a folder, this is a file", where=str(store.root), hint="give --store DIR")
     if not store.experiments.is_dir():
         raise ConfigError(
             "no experiment was ever submitted here",
@@ -67,12 +70,14 @@ def one_experiment(store: Store, name: str) -> ExperimentDir:
     """An experiment by its exact name."""
     known = experiment_names(store)
     if name not in known:
-        raise unknown(name, known, what=f'no experiment "{name}" in {store.root}')
+        raise unknown(name.partition("/")[0], known, what=f'no experiment "{name}" in {store.root}')
     return store.experiment(name)
 
 
-def choose(store: Store, pattern: str | None) -> list[Chosen]:
-    """All that a pattern names; without one, every experiment."""
+def choose(store: Store, pattern: str | None, *, near: str | None = None) -> list[Chosen]:
+    """All that a pattern names; without one, every experiment. `near` is an experiment that counts even where it is a
+    smoke run.
+    """
     names = experiment_names(store)
     if pattern is None:
         return [_whole(store, name) for name in names]
@@ -85,8 +90,20 @@ def choose(store: Store, pattern: str | None) -> list[Chosen]:
     graphs = [load_graph(store.experiment(name)) for name in (within or names)]
     found = [Chosen(graph.experiment, graph, nodes, whole=False) for graph in graphs if (nodes := match(graph, wanted))]
     if not found:
-        raise _nothing(pattern, store=store, names=names, graphs=graphs)
-    return found
+        raise _nothing(pattern, store=store, within=within, graphs=graphs)
+    return found if slash or len(found) == 1 else _without_smoke(store, found, near=near)
+
+
+def _without_smoke(store: Store, found: Sequence[Chosen], *, near: str | None) -> list[Chosen]:
+    """Without NAME-smoke where NAME has the stage, too."""
+    from stx.plan.smoke import SUFFIX, is_smoke
+
+    def small(one: Chosen) -> bool:
+        file = store.experiment(one.experiment).file
+        return file.exists() and is_smoke(file.read_text(encoding="utf-8"))
+
+    names = {one.experiment + SUFFIX for one in found} - {near}
+    return [one for one in found if one.experiment not in names or not small(one)]
 
 
 def _whole(store: Store, name: str) -> Chosen:
@@ -110,28 +127,50 @@ def match(graph: Graph, pattern: str) -> tuple[Node, ...]:
     )
 
 
-def choose_one(store: Store, pattern: str, *, near: str | None = None) -> tuple[Chosen, Node]:
+def choose_one(
+    store: Store, pattern: str, *, near: str | None = None, fit: Callable[[Node], bool] = lambda node: True
+) -> tuple[Chosen, Node]:
     """Exactly one stage, for verbs that show one; experiments that share a key count once. A name that several
-    experiments have is that of the experiment `near`, if it is one of them.
+    experiments have is that of the experiment `near`, if it is one of them; of several stages only those that are `fit`
+    are meant, if any is.
     """
-    found = choose(store, pattern)
+    found = choose(store, pattern, near=near)
     chosen = [one for one in found if one.experiment == near] or found
-    keys = {node.key for one in chosen for node in one.nodes}
+    named = [(one, node) for one in chosen for node in one.nodes]
+    if len({node.key for _, node in named}) > 1:
+        named = [(one, node) for one, node in named if fit(node)] or named
+    keys = {node.key for _, node in named}
     if len(keys) > 1:
-        several = len(chosen) > 1
-        names = [f"{one.experiment}/{node.name}" if several else node.name for one in chosen for node in one.nodes]
+        several = len({one.experiment for one, _ in named}) > 1
+        names = [f"{one.experiment}/{node.name}" if several else node.name for one, node in named]
         raise ConfigError(f'"{pattern}" names {len(keys)} stages', hint=f"give one of: {_listed(names)}")
-    return chosen[0], chosen[0].nodes[0]
+    return named[0]
 
 
-def _nothing(pattern: str, *, store: Store, names: Sequence[str], graphs: Iterable[Graph]) -> ConfigError:
+def _nothing(pattern: str, *, store: Store, within: Sequence[str], graphs: Sequence[Graph]) -> ConfigError:
+    """The error for a pattern that names nothing. `within`: the experiments that stand before its slash."""
+    folders = folders_of(pattern, [path.name for path in store.stages.glob("*-*")])
+    if folders:
+        hint = f"its folder is {folders[0]}; stx gc shows whether it may go, stx gc --pin {pattern} keeps it"
+        return ConfigError(f'no experiment names "{pattern}" any more', where=str(store.root), hint=hint)
+    names = experiment_names(store)
     stages = list(dict.fromkeys(node.stage for graph in graphs for node in graph.nodes))
     points = list(dict.fromkeys(node.name for graph in graphs for node in graph.nodes))
-    name = pattern.rpartition("/")[2]
-    near = difflib.get_close_matches(name, points if ":" in name else [*names, *stages, *points], n=1)
-    did_you_mean = f'did you mean "{near[0]}"? ' if near else ""
+    head, _, name = pattern.rpartition("/")
+    among = points if ":" in name else [*stages, *points] if head else [*names, *stages, *points]
+    near = difflib.get_close_matches(name, among, n=1)
+    before = within or difflib.get_close_matches(head, names, n=1)
+    meant = f"{before[0]}/{near[0]}" if near and head and before else near[0] if near else ""
+    did_you_mean = f'did you mean "{meant}"? ' if meant else ""
     known = ", ".join(dict.fromkeys([*names, *stages]))
     return ConfigError(f'nothing is called "{pattern}" in {store.root}', hint=f"{did_you_mean}known: {known}")
+
+
+def folders_of(pattern: str, names: Iterable[str]) -> list[str]:
+    """Those names of stage folders (as `stx gc` shows them) whose key begins with the digits of a pattern."""
+    prefix = KEY_PREFIX.fullmatch(pattern)
+    digits = prefix[1][:KEY_DIGITS] if prefix else None
+    return sorted(name for name in names if digits and name.rpartition("-")[2].startswith(digits))
 
 
 def _listed(names: Sequence[str]) -> str:

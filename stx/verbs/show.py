@@ -14,7 +14,7 @@ from stx.report.history import AttemptFacts
 from stx.report.words import duration, one_line, plain
 from stx.spec import Input, Node
 from stx.stages.base import kind_named
-from stx.verbs import compare, console
+from stx.verbs import advice, compare, console
 from stx.verbs.select import Chosen, choose_one, existing_store
 
 ATTEMPTS = ("attempt", "result", "cause", "time", "ranks", "redone", "host", "code", "message")
@@ -39,8 +39,9 @@ def run(pattern: str, *, against: str | None, store: str | None, as_json: bool) 
         return
     console.out("\n\n".join(_parts(place, chosen, node, line, attempts)))
     sys.stdout.flush()
-    failed = [f"stx logs {node.name} --failed"] if line.state == "FAILED" else [f"stx logs {node.name}"]
-    console.next_commands(*(failed if attempts else []), f"stx show {node.name} --against OTHER")
+    name = advice.stage(chosen.experiment, node.name)
+    logs = f"stx logs {name}" + (" --failed" if line.state == "FAILED" else "")
+    console.next_commands(*([logs] if attempts else []), f"stx show {name} --against OTHER")
 
 
 def _against(chosen: Chosen, node: Node, other: tuple[Chosen, Node], *, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from stx.errors import ConfigError, LeaseHeld
 from stx.plan.smoke import is_smoke
 from stx.report import history
 from stx.report.words import duration, plural
-from stx.verbs import console, driving
+from stx.verbs import advice, console, driving
 from stx.verbs.plan import Planned
 
 
@@ -47,7 +47,7 @@ def run(small: Planned, *, code: Code, accept_code: bool) -> int:
     if failed:
         console.say(driving.log_tail(small, failed[0]))
     console.say("smoke: it failed, and nothing else was started")
-    commands = [f"stx logs {name}/{failed[0].name} --failed"] if failed else []
+    commands = [f"stx logs {advice.stage(name, failed[0].name)} --failed"] if failed else []
     console.next_commands(*commands, f"stx status {name}")
     return driven.code
 

@@ -4,11 +4,11 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from stx.coordinator.status import Line, Observer, Overview
+from stx.coordinator.status import Left, Line, Observer, Overview
 from stx.errors import ConfigError
 from stx.paths import Store
 from stx.report.words import duration, one_line
-from stx.verbs import columns, console, listing
+from stx.verbs import advice, columns, console, listing
 from stx.verbs.columns import Row
 from stx.verbs.listing import ENDED, STATES, Group, Wish, counted
 from stx.verbs.select import Chosen, choose, existing_store
@@ -21,6 +21,7 @@ STATE_STYLES = {
     "BLOCKED": "red",
     "ENDED": "yellow",
 }
+LEFT = {Left.ENDED: "ended {} ago", Left.INTERRUPTED: "left {} ago (Ctrl-C)", Left.LEFT: "left {} ago"}
 HEADER = ("stage", "key", "state", "images", "%", "images/s", "ETA", "loss", "seen", "tries", "job", "why")
 RIGHT = frozenset({"images", "%", "images/s", "ETA", "loss", "seen", "tries"})
 KEPT = frozenset({"stage", "key", "state", "tries"})
@@ -80,8 +81,7 @@ def _suggest(looks: Sequence[Overview], wish: Wish, *, brief: bool) -> None:
     if brief:
         console.next_commands(f"stx status {looks[0].experiment}")
     elif failed:
-        experiment, line = failed[0]
-        console.next_commands(f"stx logs {line.name} --failed", f"stx retry {experiment}/{line.name}")
+        console.next_commands(*advice.after_failure(*failed[0]))
     elif any(look.driver is None and set(look.counts) - {"DONE"} for look in looks):
         console.next_commands("stx submit FILE   (the same file goes on where it stopped)")
     elif any(look.driver for look in looks):
@@ -101,6 +101,8 @@ def _driver(look: Overview) -> str:
         return f"on {look.driver.host} (process {look.driver.pid})"
     if look.journal_age_s is None:
         return "never started"
+    if look.left:
+        return LEFT[look.left].format(duration(look.journal_age_s))
     return f"journal from {duration(look.journal_age_s)} ago, coordinator gone"
 
 
@@ -193,7 +195,7 @@ def row(line: Line) -> tuple[str, ...]:
         "-" if line.loss is None else f"{line.loss:.4g}",
         duration(line.heartbeat_age_s),
         str(line.attempts),
-        line.job_id or "-",
+        (line.job_id or "-").partition(":")[0],  # the rest tells processes of one number apart
         one_line(line.why),
     )
 

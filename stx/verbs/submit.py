@@ -22,7 +22,7 @@ from stx.coordinator.status import Observer
 from stx.errors import ConfigError, LeaseHeld, StxError
 from stx.plan.smoke import smoke as smoked
 from stx.report.words import plural
-from stx.verbs import console, differences, driving, live, plan, smoke
+from stx.verbs import advice, console, differences, driving, live, plan, smoke
 from stx.verbs.plan import Planned
 from stx.verbs.refuse import check_models, path_with
 
@@ -140,7 +140,7 @@ def drive(wishes: Wishes, planned: Planned, *, code: Code) -> int:
 
 
 def _again(wishes: Wishes) -> str:
-    return " ".join(["stx submit", str(wishes.file), *(f"--set {one}" for one in wishes.sets)])
+    return advice.submit(wishes.file, sets=wishes.sets, cluster=wishes.cluster)
 
 
 def conclude(planned: Planned, result: int, *, code: Code, command: str) -> int:
@@ -152,9 +152,7 @@ def conclude(planned: Planned, result: int, *, code: Code, command: str) -> int:
         return result
     failed = driving.say_failures(planned)
     if failed:
-        console.next_commands(
-            f"stx logs {failed[0].name} --failed", f"stx retry {planned.experiment.name}/{failed[0].name}"
-        )
+        console.next_commands(*advice.after_failure(name, failed[0]))
     write_report(planned, code=code)
     if result == 0:
         console.say(f"{name}: all {plural(len(planned.graph.nodes), 'stage')} done")

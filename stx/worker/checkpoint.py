@@ -216,7 +216,8 @@ class Keeper:
             raise StxError(
                 f"was written by other science code: {manifest['science_digest'][:12]}, now {ours.science_digest[:12]}",
                 where=str(checkpoint.path),
-                hint="`--accept-code` resumes it with the new code; a new recipe of the stage kind starts over",
+                hint="`stx submit FILE --accept-code` resumes it with the new code; "
+                "a new recipe of the stage kind starts over",
             )
 
     def _prune(self) -> None:

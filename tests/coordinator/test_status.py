@@ -1,17 +1,19 @@
 """status.py over journals and attempt directories as coordinators and workers leave them."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobs import processes
 from jobs.spec import JobState
 from stx import records
 from stx.coordinator import lease
-from stx.coordinator.events import Event, Facts, Live, Observed, Opened, Policy, Surveyed
+from stx.coordinator.events import Ended, Event, Facts, Interrupted, Live, Observed, Opened, Ordered, Policy, Surveyed
 from stx.coordinator.journal import Journal
-from stx.coordinator.status import Line, Observer
+from stx.coordinator.status import Left, Line, Observer
 from stx.paths import Store
 from stx.spec import Artifact, Graph, Input, Node, StageSpec
 
@@ -108,6 +110,52 @@ def test_stage_whose_results_are_all_there_is_done_although_the_journal_does_not
     assert scene.line().state == "ENDED"
     scene.publish(200)
     assert (scene.line().state, scene.line().images) == ("DONE", 200)
+
+
+@pytest.mark.parametrize("status", ["READY", "CANCELLED"])
+def test_a_run_at_rest_is_as_far_as_its_newest_checkpoint(scene: Scene, status: str) -> None:
+    scene.attempt()
+    scene.publish(100)
+    (scene.store.stage("train", scene.run.key).checkpoints / "150-001").mkdir(parents=True)
+    scene.write(Surveyed(1.0, scene.run.key, Facts(parts=(100,), last=1, ended=Ended(1, "YIELDED"))))
+    if status == "CANCELLED":
+        scene.write(Ordered(2.0, "c", "cancel", keys=(scene.run.key,)))
+    line = scene.line()
+    assert (line.state, line.images, line.total) == (status, 150, 200)
+
+
+def test_an_attempt_that_has_not_begun_its_steps_is_as_far_as_its_checkpoint(scene: Scene) -> None:
+    (scene.store.stage("train", scene.run.key).checkpoints / "150-001").mkdir(parents=True)
+    scene.attempt()
+    scene.write(Observed(0.0, scene.run.key, 1, JobState.RUNNING))
+    assert (scene.line().state, scene.line().images) == ("RUNNING", 150)
+
+
+@pytest.mark.parametrize(
+    ("events", "left"),
+    [
+        ([], Left.LEFT),
+        ([Interrupted(1.0)], Left.INTERRUPTED),
+        ([Ordered(1.0, "c", "cancel")], Left.ENDED),
+    ],
+)
+def test_a_coordinator_that_gave_its_lease_back_has_left_in_good_order(
+    scene: Scene, events: list[Any], left: Left
+) -> None:
+    held = lease.acquire(scene.experiment, lease_s=60.0)
+    keys = (scene.run.key,)
+    scene.write(*(replace(one, keys=keys) if isinstance(one, Ordered) else one for one in events))
+    observer = Observer(scene.store, experiment=scene.experiment, graph=scene.graph)
+    assert observer.look().left is None
+    held.release()
+    assert observer.look().left is left
+
+
+def test_a_coordinator_that_vanished_left_no_word(scene: Scene) -> None:
+    gone = "1:1:" + ":".join(processes.unique_id(processes.me()).split(":")[2:])
+    assert lease.acquire(scene.experiment, lease_s=60.0, me=gone)
+    look = Observer(scene.store, experiment=scene.experiment, graph=scene.graph).look()
+    assert (look.driver, look.left) == (None, None)
 
 
 def test_torn_heartbeat_is_no_error(scene: Scene) -> None:
