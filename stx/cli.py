@@ -218,7 +218,9 @@ def sample(
     at: Annotated[int | None, typer.Option("--at", help="The milestone, in steps; the newest finished one.")] = None,
     num: Annotated[int | None, typer.Option("--num", help="Images in all; labels are taken in turn.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the noise; image j has the same in every grid.")] = 0,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The PNG; else RUN-IMAGES.png here.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The PNG; else EXPERIMENT-RUN-IMAGES.png here.")
+    ] = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
@@ -292,7 +294,7 @@ def export(
     experiment: Annotated[str, typer.Argument(help="The experiment's name.")],
     store: Store = None,
     tensorboard: Annotated[
-        Path | None, typer.Option("--tensorboard", help="Write event files below this folder.")
+        str | None, typer.Option("--tensorboard", help="Write event files below this folder.", metavar="DIR")
     ] = None,
     wandb: Annotated[
         bool, typer.Option("--wandb", help="Send to Weights & Biases; WANDB_MODE=offline only keeps.")

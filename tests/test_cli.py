@@ -235,11 +235,12 @@ def test_failed_stage_exits_3_shows_the_cause_and_a_retry_finishes(stx: Shell) -
     path = stx.write(FAILING)
     done = stx("submit", str(path), code=3)
     assert "failed bad: " in done.stderr
-    assert "next: stx logs bad --failed" in done.stderr
+    assert "next: stx logs failing/bad --failed" in done.stderr
     assert stx.states("failing") == {"bad": "FAILED", "after": "BLOCKED", "other": "DONE"}
     assert "the reason is here" in stx("logs", "bad", "--failed").stdout
     (stx.folder / "go").touch()
-    assert "retry 1 stage of failing" in stx("retry", "bad").stderr
+    assert "ended" in stx("status", "failing").stdout
+    assert "retry 2 stages of failing (bad, after); 1 stage already done" in stx("retry", "failing").stderr
     stx("submit", str(path))
     assert set(stx.states("failing").values()) == {"DONE"}
 
@@ -321,6 +322,7 @@ def test_interrupt_saves_and_yields_and_the_same_command_goes_on(stx: Shell) -> 
     assert driver.returncode == 130, errors
     assert (stx.folder / "saved").exists()
     assert "goes on where it stopped" in errors
+    assert re.search(r"slow: 1 READY; left .* ago \(Ctrl-C\)", stx("status").stdout)
     (stx.folder / "go").touch()
     stx("submit", str(path))
     assert stx.states("slow") == {"slow": "DONE"}
@@ -389,6 +391,25 @@ def test_export_of_an_experiment_without_numbers_says_so(finished: Shell) -> Non
     assert finished.json("export", "chain", "--tensorboard", str(folder))["runs"] == 0
 
 
+def test_export_to_a_folder_that_is_none_names_its_own_flag(finished: Shell) -> None:
+    assert "--tensorboard ''" in finished("export", "chain", "--tensorboard", "", code=2).stderr
+
+
+def test_what_is_done_is_neither_cancelled_nor_retried(finished: Shell) -> None:
+    for verb in ("cancel", "retry"):
+        told = finished(verb, "chain/*").stderr
+        assert f"nothing to {verb} in chain: 3 stages already done" in told
+        assert "next: stx status 'chain/*'" in told
+    assert set(finished.states("chain").values()) == {"DONE"}
+
+
+def test_plan_keeps_every_option_in_the_command_it_ends_with(stx: Shell) -> None:
+    (stx.folder / "c.yaml").write_text("poll_s: 0.2\n")
+    path = str(stx.write(CHAIN))
+    told = stx("plan", path, "--cluster", "c.yaml", "--set", "stages.second.sweep={seed: [3]}").stderr
+    assert f"next: stx submit {path} --set 'stages.second.sweep={{seed: [3]}}' --cluster c.yaml\n" in told
+
+
 def test_report_json_has_the_path(finished: Shell) -> None:
     answer = finished.json("report", "chain")
     assert Path(answer["report"]).read_text().startswith("# chain")
@@ -427,7 +448,8 @@ def test_doctor_says_ok_and_fails_with_what_to_do(stx: Shell) -> None:
 def test_gc_previews_and_removes_only_what_no_experiment_wants(stx: Shell) -> None:
     path = stx.write(CHAIN)
     stx("submit", str(path))
-    assert "nothing may go" in stx("gc").stdout
+    nothing = stx("gc")
+    assert "nothing may go" in nothing.stdout and "next: stx gc --forget EXPERIMENT" in nothing.stderr
     stx.write(CHAIN.replace("[0, 1]", "[0]"))
     stx("submit", str(path), "--update")
     before = sorted(stx.store.stages.iterdir())
@@ -441,7 +463,7 @@ def test_gc_previews_and_removes_only_what_no_experiment_wants(stx: Shell) -> No
     stx("gc", "--unpin", dropped.name)
     assert "removed 1 thing" in stx("gc", "--yes").stderr
     assert sorted(stx.store.stages.iterdir()) == [one for one in before if one != dropped]
-    assert "no such stage here" in stx("gc", "--pin", "nothing", code=2).stderr
+    assert 'nothing is called "nothing"' in stx("gc", "--pin", "nothing", code=2).stderr
     assert 'did you mean "chain"?' in stx("gc", "--forget", "chian", code=2).stderr
     assert "removed 3 things" in stx("gc", "--forget", "chain", "--yes").stderr
     assert not list(stx.store.stages.iterdir()) and not list(stx.store.experiments.iterdir())

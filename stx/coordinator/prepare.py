@@ -75,14 +75,14 @@ def _try_links(root: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Around whatever writes below `path`: a full disk or a missing permission is a StoreError."""
+def writing(path: Path, *, flag: str = "--store") -> Iterator[None]:
+    """Around whatever writes below `path`, which `flag` chose: a full disk or a missing permission is a StoreError."""
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
-            words, hint = "the disk is full", "free some space, or choose another --store"
+            words, hint = "the disk is full", f"free some space, or choose another {flag}"
         else:
             words = f"cannot be written: {error.strerror}"
-            hint = "choose another --store, or ask its owner for permission to write"
+            hint = f"choose another {flag}, or ask its owner for permission to write"
         raise StoreError(words, where=str(path), hint=hint) from error

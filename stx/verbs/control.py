@@ -3,9 +3,12 @@ experiment.
 """
 
 import contextlib
+import shlex
 import sys
 
 from stx.coordinator import inbox, lease
+from stx.coordinator.state import Status
+from stx.coordinator.status import Observer
 from stx.errors import LeaseHeld
 from stx.paths import Store
 from stx.report.words import plural
@@ -17,13 +20,27 @@ def run(verb: inbox.Verb, pattern: str, *, store: str | None, cluster: str | Non
     """Cancel or retry what a pattern names, in every experiment that has it."""
     place = existing_store(store)
     for one in choose(place, pattern):
-        keys = tuple(dict.fromkeys(node.key for node in one.nodes))
-        command = inbox.Command(verb=verb, keys=keys, take_over=take_over)
-        done = _give(place, one, command=command, cluster=cluster)
-        words = ", ".join(node.name for node in one.nodes[:8]) + (", ..." if len(one.nodes) > 8 else "")
-        console.say(f"{done}: {verb} {plural(len(keys), 'stage')} of {one.experiment} ({words})")
+        open_nodes, done = _open(place, one)
+        rest = f"{plural(done, 'stage')} already done"
+        if not open_nodes:
+            console.say(f"nothing to {verb} in {one.experiment}: {rest}")
+            continue
+        command = inbox.Command(verb=verb, keys=tuple(open_nodes), take_over=take_over)
+        given = _give(place, one, command=command, cluster=cluster)
+        names = list(open_nodes.values())
+        words = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        more = f"; {rest}" if done else ""
+        console.say(f"{given}: {verb} {plural(len(names), 'stage')} of {one.experiment} ({words}){more}")
     submit = ["stx submit FILE   (the same file: starts what was retried)"] if verb == "retry" else []
-    console.next_commands(f"stx status {pattern}", *submit)
+    console.next_commands(f"stx status {shlex.quote(pattern)}", *submit)
+
+
+def _open(store: Store, chosen: Chosen) -> tuple[dict[str, str], int]:
+    """The stages that are not done, names by key, and how many are."""
+    observer = Observer(store, experiment=store.experiment(chosen.experiment), graph=chosen.graph)
+    lines = observer.look(keys=[node.key for node in chosen.nodes]).lines
+    found = {line.key: line.name for line in lines if line.state != Status.DONE}
+    return found, len(lines) - len(found)
 
 
 def _give(store: Store, one: Chosen, *, command: inbox.Command, cluster: str | None) -> str:

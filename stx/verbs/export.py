@@ -15,7 +15,7 @@ PROJECT = "stx"
 
 
 def run(
-    name: str, *, store: str | None, tensorboard: Path | None, wandb: bool, project: str | None, as_json: bool
+    name: str, *, store: str | None, tensorboard: str | None, wandb: bool, project: str | None, as_json: bool
 ) -> None:
     """The verb `export`."""
     if tensorboard is None and not wandb:
@@ -26,6 +26,8 @@ def run(
         raise ConfigError(
             "a project is one of Weights & Biases", where=f"--project {project}", hint="add --wandb, or leave it out"
         )
+    if tensorboard == "":
+        raise ConfigError("no folder is named", where="--tensorboard ''", hint="for example --tensorboard runs")
     place = existing_store(store)
     experiment = one_experiment(place, name)
     found = list(runs(place, load_graph(experiment)))
@@ -33,7 +35,7 @@ def run(
     if not found:
         console.say(f"{name} has no numbers yet: nothing is exported")
     if found and tensorboard is not None:
-        answer["tensorboard"] = _tensorboard(found, tensorboard / name, as_json=as_json)
+        answer["tensorboard"] = _tensorboard(found, Path(tensorboard) / name, as_json=as_json)
     if found and wandb:
         answer["wandb"] = _wandb(found, experiment.export, name, project=project or PROJECT, as_json=as_json)
     if as_json:
@@ -43,7 +45,7 @@ def run(
 def _tensorboard(found: list[Run], folder: Path, *, as_json: bool) -> str:
     from stx.export import tensorboard
 
-    with writing(folder):
+    with writing(folder, flag="--tensorboard"):
         written = tensorboard.write(found, folder)
     total = sum(one.bytes for one in written)
     console.say(

@@ -45,6 +45,8 @@ def run(*, store: str | None, cluster: str | None, yes: bool, forget: str | None
         console.say(told(swept))
     elif found:
         console.next_commands("stx gc --yes" + (f" --forget {forget}" if forget else "") + "   (removes it)")
+    elif forget is None:
+        console.next_commands("stx gc --forget EXPERIMENT   (also what only this experiment wanted)")
     return 2 if swept is not None and swept.failed else 0
 
 

@@ -4,11 +4,10 @@ from stx import records
 from stx.coordinator.prepare import writing
 from stx.coordinator.roots import pins, stage_dirs
 from stx.errors import ConfigError
-from stx.named import unknown
-from stx.paths import KEY_DIGITS, Store
+from stx.paths import Store
 from stx.spec import Node
 from stx.verbs import console
-from stx.verbs.select import KEY_PREFIX, existing_store, experiment_names, load_graph, match
+from stx.verbs.select import choose, existing_store, experiment_names, folders_of, load_graph, match
 
 
 def run(*, store: str | None, pin: str | None, unpin: str | None, others: bool) -> None:
@@ -19,32 +18,38 @@ def run(*, store: str | None, pin: str | None, unpin: str | None, others: bool) 
     with writing(place.root):
         if pin is not None:
             name = one_stage(place, pin, known=[stage.path.name for stage in stage_dirs(place)])
+            if name is None:
+                raise _nothing_there(place, pin)
             place.pins.mkdir(exist_ok=True)
             records.publish(place.pin(name), {"stage": name, "as": pin})
             console.say(f"pinned {name}; it stays with what it was made from")
         if unpin is not None:
-            name = one_stage(place, unpin, known=pins(place))
+            pinned = pins(place)
+            name = one_stage(place, unpin, known=pinned)
+            if name is None:
+                listed = f"pinned: {', '.join(pinned)}" if pinned else "nothing is pinned"
+                raise ConfigError(f'"{unpin}" is not pinned', where=str(place.root), hint=listed)
             place.pin(name).unlink(missing_ok=True)
             console.say(f"unpinned {name}; it stays while an experiment wants it")
     console.next_commands("stx gc   (shows what may go)")
 
 
-def one_stage(place: Store, pattern: str, *, known: list[str]) -> str:
-    """The directory's name of the one stage that a pattern names: a stage of an experiment, or the first digits of a
-    key, for a stage that no experiment names any more has nothing else.
+def one_stage(place: Store, pattern: str, *, known: list[str]) -> str | None:
+    """The directory's name of the one stage among `known` that a pattern names: a stage of an experiment, or the first
+    digits of a key, for a stage that no experiment names any more has nothing else. None: it names none of them.
     """
-    prefix = KEY_PREFIX.fullmatch(pattern)
-    found = {name for name in known if name == pattern or (prefix and _digits(name).startswith(prefix[1][:KEY_DIGITS]))}
-    found |= {name for name in _named(place, pattern) if name in known}
+    found = {*folders_of(pattern, known), *(_named(place, pattern) & set(known))}
     if len(found) > 1:
         raise ConfigError(f'"{pattern}" names {len(found)} stages', hint=f"give one of: {', '.join(sorted(found))}")
-    if not found:
-        raise unknown(pattern, sorted(known), what=f'no such stage here: "{pattern}"')
-    return found.pop()
+    return found.pop() if found else None
 
 
-def _digits(name: str) -> str:
-    return name.rpartition("-")[2]
+def _nothing_there(place: Store, pattern: str) -> ConfigError:
+    """Why a pattern names no stage that could be pinned; choose raises where nothing at all is called so."""
+    chosen = choose(place, pattern)
+    if chosen[0].whole:
+        return ConfigError(f'"{pattern}" is an experiment', hint=f"one stage is pinned at a time: {pattern}/STAGE")
+    return ConfigError(f'"{pattern}" has not begun: the store has nothing of it', hint="submit its experiment first")
 
 
 def _named(place: Store, pattern: str) -> set[str]:

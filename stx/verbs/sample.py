@@ -23,7 +23,7 @@ from stx.spec import Node, StageSpec
 from stx.stages.sample import Sampler, check_sampler
 from stx.verbs import console
 from stx.verbs.refuse import path_with
-from stx.verbs.select import choose_one, existing_store
+from stx.verbs.select import Chosen, choose_one, existing_store
 
 WIDEST = 16  # columns, as long as labels are given one by one
 EVERY = "all"
@@ -48,19 +48,22 @@ class Wishes:
 def run(wishes: Wishes) -> None:
     """The verb `sample`: prints the picture's path; how it was made goes to stderr, or all of it as JSON."""
     request = request_of(wishes, store=existing_store(wishes.store))
+    replaced = Path(request["output"]).exists()
     make(request)
     if wishes.as_json:
         console.out_json({"file": request["output"], "protocol": request["protocol"]})
         return
     for line in told(request["protocol"]):
         console.say(line)
+    if replaced:
+        console.say("it takes the place of an older picture of that name; -o gives another one")
     console.out(request["output"])
 
 
 def request_of(wishes: Wishes, *, store: Store) -> dict[str, Any]:
     """What the worker is asked for. ConfigError for everything that can be refused without it."""
     sampler = sampler_of(wishes.sampler)
-    node = _train_node(store, wishes.run)
+    owner, node = _train_node(store, wishes.run)
     stage = store.stage("train", node.key)
     images = milestone(node, stage, at=wishes.at)
     decoder, class_names = lineage(store, node)
@@ -87,7 +90,7 @@ def request_of(wishes: Wishes, *, store: Store) -> dict[str, Any]:
         "shape": node.where["shape"],
         "interpolant": node.spec.science.get("interpolant", "linear"),
         "columns": columns(len(labels), num=num),
-        "output": str(_output(wishes.output, name=node.name, images=images)),
+        "output": str(_output(wishes.output, named=file_name(owner.experiment, protocol))),
         "protocol": protocol,
     }
 
@@ -124,15 +127,15 @@ def _typed(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
 
 
-def _train_node(store: Store, pattern: str) -> Node:
-    chosen, node = choose_one(store, pattern)
+def _train_node(store: Store, pattern: str) -> tuple[Chosen, Node]:
+    chosen, node = choose_one(store, pattern, fit=lambda node: node.spec.kind == "train")
     if node.spec.kind != "train":
         runs = dict.fromkeys(one.name for one in chosen.graph.nodes if one.spec.kind == "train")
         raise ConfigError(
             f"{node.name} is of kind {node.spec.kind}: only the milestones of a train stage can be sampled from",
             hint=f"runs of {chosen.experiment}: {', '.join(runs) or 'none'}",
         )
-    return node
+    return chosen, node
 
 
 def milestone(node: Node, stage: StageDir, *, at: int | None) -> int:
@@ -177,7 +180,7 @@ def _label(word: str, *, class_names: Sequence[str]) -> int:
     error = unknown(word, list(class_names), what=f'no class "{word}"')
     last = len(class_names) - 1
     known = f"labels are 0..{last}, or class names: {', '.join(class_names[:10])}{', ...' if last > 9 else ''}"
-    did_you_mean = str(error.hint).partition("known: ")[0]
+    did_you_mean = "" if word.isdecimal() else str(error.hint).partition("known: ")[0]
     raise ConfigError(error.what, where=f"--labels {word}", hint=f"{did_you_mean}{known}; or all")
 
 
@@ -186,8 +189,15 @@ def columns(labels: int, *, num: int) -> int:
     return min(labels, num) if labels <= WIDEST else max(1, round(num**0.5))
 
 
-def _output(given: Path | None, *, name: str, images: int) -> Path:
-    path = Path(f"{name.replace(':', '-').replace('/', '-')}-{images}.png") if given is None else given
+def file_name(experiment: str, protocol: Mapping[str, Any]) -> str:
+    """EXPERIMENT-RUN-IMAGES.png, with guidance EXPERIMENT-RUN-IMAGES-cfgW.png."""
+    guided = f"-cfg{protocol['guidance']:g}" if protocol["guidance"] != 1 else ""
+    run = protocol["run"].replace(":", "-").replace("/", "-")
+    return f"{experiment}-{run}-{protocol['images']}{guided}.png"
+
+
+def _output(given: Path | None, *, named: str) -> Path:
+    path = Path(named) if given is None else given
     if path.suffix.lower() != ".png":
         raise ConfigError("the picture is a PNG", where=f"-o {path}", hint=f"for example {path.with_suffix('.png')}")
     if not path.absolute().parent.is_dir():

@@ -36,6 +36,10 @@ ELSEWHERE = "put the store on a local disk, NFS or Lustre: --store DIR or $STX_S
 
 def store(place: Store) -> Iterator[Check]:
     """All checks of a store."""
+    there = next(path for path in (place.root, *place.root.parents) if path.exists())
+    if not there.is_dir():
+        yield fail("store", f"{there} is a file, not a folder", "choose another --store")
+        return
     folder = nearest(place.root)
     if folder == place.root:
         yield good("store", str(place.root))

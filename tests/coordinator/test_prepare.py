@@ -8,7 +8,7 @@ import pytest
 from jobs import files
 from stx import records
 from stx.coordinator import lease
-from stx.coordinator.prepare import check_store, prepare
+from stx.coordinator.prepare import check_store, prepare, writing
 from stx.errors import LeaseHeld, StoreError
 from stx.paths import Store
 
@@ -89,3 +89,8 @@ def test_another_graph_is_refused_while_a_coordinator_lives_and_the_same_is_not(
     prepare(store, graph, "one")
     with pytest.raises(LeaseHeld):
         prepare(store, sim.small_graph("a", wants=(2,)), "two")
+
+
+def test_the_flag_that_chose_a_folder_is_the_one_to_change(tmp_path):
+    with pytest.raises(StoreError, match="choose another --tensorboard"), writing(tmp_path, flag="--tensorboard"):
+        (tmp_path / "no" / "folder").touch()

@@ -50,6 +50,13 @@ def test_a_store_that_is_not_there_yet_is_tried_out_above_and_not_made(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_is_no_store(tmp_path):
+    (tmp_path / "e.yaml").touch()
+    for root in (tmp_path / "e.yaml", tmp_path / "e.yaml" / "below"):
+        (check,) = store_checks.store(Store(root))
+        assert check.level is Level.FAIL and "is a file, not a folder" in check.words
+
+
 def test_a_file_system_without_hard_links_fails(place, monkeypatch):
     def link(source, target):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))

@@ -51,7 +51,7 @@ def test_without_options_it_is_one_of_each_class_of_the_newest_milestone(ask, pl
     stage = place.stage("train", expand()["phase1"].key)
     assert request["milestone"] == str(stage.path / "milestones" / "320")
     assert Path(request["autoencoder"]).name.startswith("autoencoder-")
-    assert request["output"] == "phase1-320.png"
+    assert request["output"] == "small-phase1-320.png"
     assert request["columns"] == 10
     assert request["shape"]["depth"] == 2
     protocol = request["protocol"]
@@ -61,6 +61,20 @@ def test_without_options_it_is_one_of_each_class_of_the_newest_milestone(ask, pl
 
 def test_an_older_milestone_by_its_step(ask):
     assert ask(at=20)["protocol"]["images"] == 160
+
+
+def test_the_name_of_the_picture_tells_guidance(ask):
+    assert ask(guidance=4.0)["output"] == "small-phase1-320-cfg4.png"
+    assert ask(guidance=1.0)["output"] == ask()["output"]
+
+
+def test_a_picture_that_stood_there_is_told_of(ask, place, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sample, "make", lambda request: Path(request["output"]).touch())
+    wishes = sample.Wishes("phase1", "all", NOTHING, None, None, 0, None, str(place.root), as_json=False)
+    sample.run(wishes)
+    assert "older picture" not in capsys.readouterr().err
+    sample.run(wishes)
+    assert "takes the place of an older picture" in capsys.readouterr().err
 
 
 def test_labels_are_names_before_they_are_numbers_and_are_taken_in_turn(ask):
@@ -88,6 +102,7 @@ def test_it_says_how_the_picture_was_made(ask):
     [
         ({"labels": "3,cta"}, '--labels cta\n  no class "cta"\n  did you mean "cat"? labels are 0..9'),
         ({"labels": "10"}, '--labels 10\n  no class "10"\n  labels are 0..9, or class names: 3, cat, dog'),
+        ({"labels": "33"}, '--labels 33\n  no class "33"\n  labels are 0..9'),
         ({"labels": "-1"}, "--labels -1"),
         ({"labels": "3,,4"}, "no class"),
         ({"at": 30}, "--at 30\n  phase1 has no finished milestone at that step\n  finished: 20, 40"),
@@ -105,6 +120,10 @@ def test_it_says_how_the_picture_was_made(ask):
         ({"run": "vanilla"}, '"vanilla" names 2 stages\n  give one of: vanilla:seed=0, vanilla:seed=1'),
         ({"run": "phase2:guidance=5,seed=0"}, "has no finished milestone yet\n  the first one is at step 20"),
         ({"run": "phse1"}, 'did you mean "phase1"?'),
+        (
+            {"run": "small"},
+            "give one of: vanilla:seed=0, vanilla:seed=1, phase1, phase2:guidance=5,seed=0, phase2:guidance=30,seed=0",
+        ),
     ],
     ids=str,
 )
