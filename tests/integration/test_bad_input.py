@@ -88,9 +88,9 @@ def in_namespace(stx, script: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_store_without_write_permission_is_refused_and_stays_as_it_was(stx):
-    (stx.folder / "e.yaml").write_text(COMMAND)
+    (stx.folder / "e.yaml").write_text(COMMAND + "  two: {kind: command, argv: ['false'], version: a}\n")
     (stx.folder / "ro").mkdir()
-    stx.run("submit", str(stx.folder / "e.yaml"), "--store", str(stx.folder / "ro" / "old"))
+    stx.run("submit", str(stx.folder / "e.yaml"), "--store", str(stx.folder / "ro" / "old"), expect=3)
     before = sorted((path, path.stat().st_mtime_ns) for path in (stx.folder / "ro").rglob("*"))
     done = in_namespace(
         stx,
