@@ -1,6 +1,7 @@
 # ruff: noqa: E501 - errors are tested by line, so a stage stays on one
 """A small experiment of every kind but command, and ways to plan variations of it."""
 
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from stx.config.cluster import Cluster
 from stx.config.load import load_experiment
 from stx.errors import ConfigError
 from stx.spec import Graph, Node
+
+# A shell that starts us in the background has SIGINT ignored, and so would every program that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SMALL = """\
 name: small
