@@ -4,17 +4,41 @@ write    replaces: temp file beside the target, fsync, rename, fsync of the dire
 publish  first wins: temp file, fsync, link(2), fsync of the directory. Of many publishers exactly one gets True.
 append   one line, one write(2) on an O_APPEND descriptor, fsync.
 
+No symbolic link is followed: neither the file nor the directory that it lies in may be one, for whoever planted it
+chose what would be read or overwritten. The directory is opened first, and what was opened is fsynced at the end.
+Modes follow the umask, which `share` opens for the group in a directory that is shared with one.
+
 Everything goes through os.open, os.write, os.fsync, os.rename, os.link: the crash tests kill before and after each.
 `AttemptDir` spells the names inside an attempt directory, the only files that the job layer and a worker share.
 """
 
 import contextlib
+import errno
 import os
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-MODE = 0o644
+MODE = 0o666  # less the umask
+
+
+class SymlinkError(OSError):
+    """A symbolic link where there must be none; `filename` names it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.ELOOP, "is a symbolic link, and stx follows none inside a store", os.fspath(path))
+
+
+def share(folder: Path) -> None:
+    """Let the group write what this process and its children make from now on, if `folder` is shared with a group."""
+    if is_shared(folder.stat().st_mode):
+        os.umask(os.umask(0o077) & ~stat.S_IRWXG)
+
+
+def is_shared(mode: int) -> bool:
+    """Whether a directory's mode says so, as `git init --shared=group` leaves it: setgid and writable by the group."""
+    return bool(mode & stat.S_ISGID) and bool(mode & stat.S_IWGRP)
 
 
 def new_temp(path: Path) -> Path:
@@ -25,46 +49,38 @@ def new_temp(path: Path) -> Path:
 def write(path: Path, data: bytes) -> None:
     """Replace `path` by `data`."""
     temp = new_temp(path)
-    try:
-        _create(temp, [data])
-        os.rename(temp, path)
-    except OSError:
-        _discard(temp)
-        raise
-    fsync_dir(path.parent)
+    with _changing(path.parent):
+        try:
+            _create(temp, [data])
+            os.rename(temp, path)
+        except OSError:
+            _discard(temp)
+            raise
 
 
 def publish(path: Path, data: bytes) -> bool:
     """Make `path` with `data` unless it exists. True: ours is the one that stands."""
-    if path.exists():
-        return False
-    temp = new_temp(path)
-    try:
-        _create(temp, [data])
-    except OSError:
-        _discard(temp)
-        raise
-    return publish_file(temp, path)
+    return not path.exists() and publish_file(write_temp(path, [data]), path)
 
 
 def publish_file(temp: Path, path: Path) -> bool:
     """Link a finished, fsynced temp file of the same directory to `path`, remove the temp name. True: ours stands."""
-    try:
+    with _changing(path.parent):
         try:
             os.link(temp, path)
             ours = True
         except FileExistsError:
             # An NFS server may make the link, lose the answer, and say EEXIST to the retry: the link count tells.
             ours = os.stat(temp).st_nlink == 2
-    finally:
-        _discard(temp)
-    fsync_dir(path.parent)
+        finally:
+            _discard(temp)
     return ours
 
 
 def write_temp(path: Path, chunks: Iterable[bytes]) -> Path:
     """Write chunks to a fresh, fsynced temp file beside `path`, for `publish_file`; an error leaves nothing behind."""
     temp = new_temp(path)
+    os.close(open_dir(path.parent))
     try:
         _create(temp, chunks)
     except OSError:
@@ -75,7 +91,7 @@ def write_temp(path: Path, chunks: Iterable[bytes]) -> Path:
 
 def append(path: Path, line: bytes) -> None:
     """Append one line (its newline is added here) in one write."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, MODE)
+    descriptor = _open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         _write_all(descriptor, line + b"\n")
         os.fsync(descriptor)
@@ -85,19 +101,82 @@ def append(path: Path, line: bytes) -> None:
 
 def read(path: Path) -> bytes | None:
     """The bytes of a file, or None if there is none."""
+    found = read_owned(path)
+    return None if found is None else found[0]
+
+
+def read_owned(path: Path) -> tuple[bytes, int] | None:
+    """The bytes of a file and the number of the user who owns it, or None if there is none."""
     try:
-        return path.read_bytes()
+        descriptor = _open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would wait for its writer
     except FileNotFoundError:
         return None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            number = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
+            raise OSError(number, "is not a regular file", os.fspath(path))
+        with open(descriptor, "rb", closefd=False) as stream:
+            return stream.read(), status.st_uid
+    finally:
+        os.close(descriptor)
+
+
+def names(folder: Path) -> list[str]:
+    """The names in a directory, in no order; none if it does not exist. A symbolic link among them is an error."""
+    try:
+        descriptor = open_dir(folder)
+    except FileNotFoundError:
+        return []
+    try:
+        with os.scandir(descriptor) as entries:
+            found = list(entries)
+            for entry in found:
+                if entry.is_symlink():  # the listing itself says so: no further call per entry
+                    raise SymlinkError(folder / entry.name)
+    finally:
+        os.close(descriptor)
+    return [entry.name for entry in found]
+
+
+def make_dir(path: Path) -> None:
+    """Make a directory unless it is there; what is there must be one, and no symbolic link."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        os.close(open_dir(path))
+
+
+def open_dir(path: Path) -> int:
+    """A descriptor of a directory."""
+    return _open(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def fsync_dir(path: Path) -> None:
     """Make the names in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    with _changing(path):
+        pass
+
+
+@contextlib.contextmanager
+def _changing(folder: Path) -> Iterator[None]:
+    """Around a change of the names in a directory: it is durable at the end."""
+    descriptor = open_dir(folder)
     try:
+        yield
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW, MODE)
+    except OSError as error:
+        # A link is ELOOP, or ENOTDIR where a directory was asked for.
+        if error.errno in (errno.ELOOP, errno.ENOTDIR) and path.is_symlink():
+            raise SymlinkError(path) from error
+        raise
 
 
 def _create(path: Path, chunks: Iterable[bytes]) -> None:

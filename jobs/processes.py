@@ -4,7 +4,9 @@ A pid alone is reused; (pid, start time, boot) is not. A session id is not reuse
 so the processes of a job whose supervisor was killed are found as the members of its session.
 """
 
+import functools
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -54,12 +56,31 @@ def unique_id(process: Process) -> str:
     return f"{process.pid}:{process.start_time}:{boot_id()}:{machine()}"
 
 
+def owner(pid: int) -> int | None:
+    """The number of the user whose process it is; None if there is none."""
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid
+    except OSError:
+        return None
+
+
 def owned(pid: int) -> bool:
     """Whether the process is this user's."""
-    try:
-        return Path(f"/proc/{pid}").stat().st_uid == os.geteuid()
-    except OSError:
-        return False
+    return owner(pid) == os.geteuid()
+
+
+@functools.cache
+def others_are_seen() -> bool:
+    """Whether the processes of other users are seen here: /proc may be mounted with hidepid. Root sees all."""
+    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    return os.geteuid() == 0 or not hides_others(mounts)
+
+
+def hides_others(mounts: str) -> bool:
+    """Whether /proc is mounted so by the lines of proc(5), mountinfo: hidepid is neither 0 nor off."""
+    options = [line.rsplit(" ", 1)[-1] for line in mounts.splitlines() if line.split()[4] == "/proc"]
+    hiding = re.search(r"hidepid=(\w+)", options[-1]) if options else None
+    return hiding is not None and hiding[1] not in ("0", "off")
 
 
 def arguments(pid: int) -> list[bytes]:

@@ -18,6 +18,8 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
+CURE = "chmod 700 makes a folder of your own private; or set STX_SLOTS to another one on a local disk"
+
 
 def cores() -> int:
     """How many cores jobs may use: $STX_CORES, else the affinity mask and the container's quota."""
@@ -41,7 +43,7 @@ def gpus() -> tuple[str, ...]:
 
 def default_dir() -> Path:
     """Where this user's slots are: $STX_SLOTS, else a folder in /tmp (not $TMPDIR: all shells must find the same)."""
-    return Path(os.environ.get("STX_SLOTS") or f"/tmp/stx-slots-{os.geteuid()}")  # noqa: S108 - _private checks the owner
+    return Path(os.environ.get("STX_SLOTS") or f"/tmp/stx-slots-{os.geteuid()}")  # noqa: S108 - check looks at owner and mode
 
 
 @dataclass
@@ -58,7 +60,7 @@ class Claim:
 
     def advance(self) -> bool:
         """Take what is free now. True: everything wanted is held, by descriptors that children inherit."""
-        _private(self.folder)
+        check(self.folder)
         if self._missing_gpus() and not (self._gate("gpu") and self._take_gpus()):
             return False
         if self._missing_cores() and not (self._gate("core") and self._take_cores()):
@@ -125,12 +127,24 @@ def _lock(path: Path) -> int | None:
     return descriptor
 
 
-def _private(folder: Path) -> None:
-    """Make the folder, and refuse one that somebody else put there."""
+def check(folder: Path) -> None:
+    """Make the folder; PermissionError for one that somebody else put there or may write in."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = folder.lstat()
+    reason = refusal(folder)
+    if reason:
+        raise PermissionError(f"{reason}; {CURE}")
+
+
+def refusal(folder: Path) -> str:
+    """Why cores cannot be shared out there, or nothing; a folder that is not there yet is made private."""
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return ""
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise PermissionError(f"{folder} is not a directory of this user's; set STX_SLOTS to one on a local disk")
+        return f"{folder} is not a directory of this user's"
+    others = stat.S_IMODE(status.st_mode) & (stat.S_IRWXG | stat.S_IRWXO)
+    return f"{folder} is open to others (mode {stat.S_IMODE(status.st_mode):o})" if others else ""
 
 
 def _file_name(gpu: str) -> str:

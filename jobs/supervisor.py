@@ -43,6 +43,7 @@ def main(arguments: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR | BLOCKED_IN_RANKS)
     slots_dir = Path(arguments[1]) if arguments[0] == "--slots" else None
     attempt = AttemptDir(Path(arguments[-1]))
+    files.share(attempt.path)
     if not _claim(attempt):
         return 0
     try:
@@ -89,7 +90,13 @@ def _claim(attempt: AttemptDir) -> bool:
 
 
 def _job(attempt: AttemptDir) -> JobSpec:
-    return JobSpec.parse(json.loads(attempt.intent.read_bytes())["job"])
+    """What the claim says, which we run as ourselves: so it must be the same user's as started.json, which we made. In
+    a store that a group shares, others may write here.
+    """
+    claim, ours = files.read_owned(attempt.intent), files.read_owned(attempt.started)
+    if claim is None or ours is None or claim[1] != ours[1]:
+        raise PermissionError("it was not written by the user whose job this is")
+    return JobSpec.parse(json.loads(claim[0])["job"])
 
 
 def _wait_for_slots(attempt: AttemptDir, job: JobSpec, folder: Path | None) -> slots.Claim | None:
@@ -162,7 +169,7 @@ class Supervisor:
         _log(f"started ranks={len(self._ranks)} pids={[rank.pid for rank in self._ranks]} gpus={self._gpus}")
 
     def _spawn(self, number: int) -> int:
-        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         return os.posix_spawnp(
             self._job.argv[0],
             self._job.argv,

@@ -76,7 +76,8 @@ class LocalLauncher:
             raise ValueError(
                 f"a stop {job.stop_lead_s:g} s before the time limit leaves nothing of its {job.resources.time_s:g} s"
             )
-        job.attempt_dir.mkdir(parents=True, exist_ok=True)
+        job.attempt_dir.parent.mkdir(parents=True, exist_ok=True)
+        files.make_dir(job.attempt_dir)
         self._reap()
         pid = self._spawn(job)
         self._children.add(pid)
@@ -127,7 +128,7 @@ class LocalLauncher:
         return [*command, str(job.attempt_dir)]
 
     def _spawn(self, job: JobSpec) -> int:
-        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         command = self._command(job)
         return os.posix_spawn(
             command[0],
@@ -191,6 +192,8 @@ class _Machine:
             return Observation(JobState.RUNNING, f"pid {leader.pid}")
         if others := self.look(handle, attempt_dir).others:
             return Observation(JobState.RUNNING, f"its supervisor is gone, {len(others)} processes are left")
+        if not processes.others_are_seen() and not _owned(attempt_dir):
+            return Observation(JobState.UNKNOWN, "a job of another user, whose processes cannot be seen from here")
         return Observation(JobState.ENDED)
 
     def look(self, handle: Handle, attempt_dir: Path) -> _Live:
@@ -205,8 +208,7 @@ class _Machine:
             members = [
                 process
                 for process in members
-                if process.start_time >= int(start_time)
-                and _same(processes.variable(process.pid, "STX_ATTEMPT"), attempt_dir)
+                if process.start_time >= int(start_time) and _works_in(process, attempt_dir)
             ]
         return _Live(leader, members)
 
@@ -214,6 +216,18 @@ class _Machine:
         pid, start_time, _, _ = handle.job_id.split(":")
         process = processes.look(int(pid))
         return process if process and process.start_time == int(start_time) else None
+
+
+def _works_in(process: Process, attempt_dir: Path) -> bool:
+    """Whether a process was started for an attempt. Another user's cannot be asked: then one of the attempt's owner."""
+    if processes.owned(process.pid) or os.geteuid() == 0:
+        return _same(processes.variable(process.pid, "STX_ATTEMPT"), attempt_dir)
+    return not _owned(attempt_dir) and processes.owner(process.pid) == attempt_dir.stat().st_uid
+
+
+def _owned(attempt_dir: Path) -> bool:
+    """Whether an attempt is this user's."""
+    return attempt_dir.stat().st_uid == os.geteuid()
 
 
 def _told_to_cancel(attempt: AttemptDir) -> bool:

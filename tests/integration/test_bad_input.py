@@ -122,14 +122,16 @@ def test_a_store_that_turns_read_only_ends_the_coordinator_by_name(stx):
         for _ in $(seq 300); do ls rw/s/stages/*/attempts/001/alive-0 && break; sleep 0.1; done
         # The writable mount has writers, so it cannot be remounted: a read-only view of a copy covers it.
         until cp -a rw copy; do rm -rf copy; done
-        mount --bind copy copy && mount -o remount,ro,bind copy && mount --bind copy rw || { echo "no mount" >&2; exit 9; }
+        mount --bind copy copy && mount -o remount,ro,bind copy && mount --bind copy rw || exit 9
         wait $submit; echo "exit $?" >&2
         touch go; umount rw
         stx submit e.yaml --store rw/s; echo "exit $?" >&2
         """,
     )
     log = (stx.folder / "submit.log").read_text()
-    assert [line for line in done.stderr.splitlines() if line.startswith("exit ")] == ["exit 2", "exit 0"], done.stderr + log
+    assert [line for line in done.stderr.splitlines() if line.startswith("exit ")] == ["exit 2", "exit 0"], (
+        done.stderr + log
+    )
     assert "the store cannot be used any more: Read-only file system" in log
     assert "jobs run on" in log and "Traceback" not in log and "unexpected" not in log
 

@@ -110,6 +110,25 @@ def test_an_intent_that_cannot_be_used_is_a_setup_failure_that_names_it(folder: 
     assert str(attempt.intent) in the_outcome(attempt).message
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
+def test_a_claim_that_another_user_wrote_is_not_run(folder: Path) -> None:
+    attempt = prepare(folder, "raise SystemExit(0)")
+    os.chown(attempt.intent, 4242, 4242)
+    assert run(attempt) == 1
+    assert the_outcome(attempt).cause is Cause.SETUP
+    assert "not written by the user whose job this is" in the_outcome(attempt).message
+
+
+def test_logs_that_were_planted_as_links_are_not_written(folder: Path) -> None:
+    attempt = prepare(folder, "print('overwritten')")
+    victim = folder / "victim"
+    victim.write_bytes(b"old")
+    attempt.log(0).symlink_to(victim)
+    assert run(attempt) == 1
+    assert the_outcome(attempt).cause is Cause.SETUP
+    assert victim.read_bytes() == b"old"
+
+
 @pytest.mark.parametrize("change", [{"argv": ("/no/such/program",)}, {"cwd": Path("/no/such/folder")}])
 def test_a_program_or_folder_that_does_not_exist_is_a_setup_failure_that_names_it(
     folder: Path, change: Mapping[str, object]

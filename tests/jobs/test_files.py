@@ -1,5 +1,6 @@
 import os
 import signal
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -182,3 +183,98 @@ def test_names_in_an_attempt_directory_do_not_collide() -> None:
     ranked = [name(rank) for rank in (0, 1, 10) for name in (attempt.outcome, attempt.alive, attempt.log)]
     assert len({*plain, *ranked}) == len(plain) + len(ranked)
     assert all(path.parent == attempt.path for path in plain + ranked)
+
+
+WRITES: dict[str, Callable[[Path], object]] = {
+    "write": lambda path: files.write(path, b"new"),
+    "publish": lambda path: files.publish(path, b"new"),
+    "payload": lambda path: files.write_temp(path, [b"new"]),
+    "append": lambda path: files.append(path, b"new"),
+}
+
+
+@pytest.mark.parametrize("act", WRITES.values(), ids=WRITES)
+def test_nothing_is_written_into_a_directory_that_is_a_planted_link(
+    tmp_path: Path, act: Callable[[Path], object]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "attempts").symlink_to("elsewhere")
+    target = tmp_path / "attempts" / "record"
+    if act is WRITES["append"]:
+        (tmp_path / "elsewhere" / "victim").write_bytes(b"old")
+        (tmp_path / "elsewhere" / "record").symlink_to("victim")
+    with pytest.raises(files.SymlinkError, match="symbolic link") as error:
+        act(target)
+    assert error.value.filename in {str(target), str(target.parent)}
+    assert not [path for path in (tmp_path / "elsewhere").iterdir() if path.name not in {"victim", "record"}]
+    assert all(path.read_bytes() == b"old" for path in (tmp_path / "elsewhere").iterdir())
+
+
+def test_a_write_replaces_a_planted_link_and_leaves_what_it_points_to(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"old")
+    (tmp_path / "record").symlink_to(victim)
+    files.write(tmp_path / "record", b"new")
+    assert victim.read_bytes() == b"old"
+    assert not (tmp_path / "record").is_symlink()
+
+
+def test_a_published_name_that_is_a_link_is_taken_and_never_followed(tmp_path: Path) -> None:
+    (tmp_path / "claim").symlink_to("nowhere")
+    assert not files.publish(tmp_path / "claim", b"mine")
+    assert os.listdir(tmp_path) == ["claim"]
+
+
+def test_links_pipes_and_folders_are_not_read_and_nothing_waits_for_them(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("link", "pipe", "folder"):
+        with pytest.raises(OSError, match=rf"symbolic link.*{name}|not a regular file.*{name}"):
+            files.read(tmp_path / name)
+
+
+def test_a_directory_with_a_link_in_it_is_not_listed(tmp_path: Path) -> None:
+    folder = tmp_path / "stages"
+    assert files.names(folder) == []
+    files.make_dir(folder)
+    files.make_dir(folder)
+    files.write(folder / "a", b"")
+    assert files.names(folder) == ["a"]
+    (folder / "b").symlink_to("/")
+    with pytest.raises(files.SymlinkError, match=r"stages/b"):
+        files.names(folder)
+    (tmp_path / "link").symlink_to(folder)
+    for act in (files.names, files.make_dir):
+        with pytest.raises(files.SymlinkError, match=r"/link"):
+            act(tmp_path / "link")
+
+
+@pytest.mark.parametrize(("mode", "umask", "made"), [(0o2770, 0o077, 0o660), (0o2775, 0o022, 0o664)])
+def test_in_a_directory_shared_with_a_group_files_are_made_for_the_group(
+    tmp_path: Path, mode: int, umask: int, made: int
+) -> None:
+    tmp_path.chmod(mode)
+
+    def act() -> None:
+        os.umask(umask)
+        files.share(tmp_path)
+        files.write(tmp_path / "record", b"")
+        (tmp_path / "folder").mkdir()
+
+    assert in_child(act) == 0
+    assert stat.S_IMODE((tmp_path / "record").stat().st_mode) == made
+    assert files.is_shared((tmp_path / "folder").stat().st_mode)
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o2755, 0o700])
+def test_elsewhere_the_umask_stays(tmp_path: Path, mode: int) -> None:
+    tmp_path.chmod(mode)
+
+    def act() -> None:
+        os.umask(0o027)
+        files.share(tmp_path)
+        files.write(tmp_path / "record", b"")
+
+    assert in_child(act) == 0
+    assert stat.S_IMODE((tmp_path / "record").stat().st_mode) == 0o640

@@ -65,3 +65,12 @@ def test_a_unique_id_has_four_parts_and_differs_between_processes() -> None:
         assert pid.isdecimal()
         assert start_time.isdecimal()
         assert (boot, machine) == (processes.boot_id(), processes.machine())
+
+
+def test_a_proc_that_hides_others_is_known_by_its_mount() -> None:
+    line = "22 1 0:21 / /proc rw,relatime - proc proc rw,hidepid={}\n"
+    hiding = {word: processes.hides_others(line.format(word)) for word in ("0", "off", "1", "2", "invisible")}
+    assert hiding == {"0": False, "off": False, "1": True, "2": True, "invisible": True}
+    assert not processes.hides_others("22 1 0:21 / /proc rw,relatime - proc proc rw\n")
+    assert processes.owner(os.getpid()) == os.geteuid()
+    assert processes.others_are_seen() in (True, False)

@@ -1,5 +1,6 @@
 import fcntl
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -159,6 +160,16 @@ def test_a_folder_that_is_not_this_users_is_refused(tmp_path: Path) -> None:
     link.symlink_to(elsewhere)
     with pytest.raises(PermissionError, match="set STX_SLOTS"):
         slots.Claim(link, cores=1, gpus=0).advance()
+
+
+def test_a_folder_that_others_may_enter_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    tmp_path.chmod(0o750)
+    with pytest.raises(PermissionError, match=r"open to others \(mode 750\); chmod 700"):
+        slots.check(tmp_path)
+    tmp_path.chmod(0o700)
+    slots.check(tmp_path)
+    slots.check(tmp_path / "new")
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
 
 
 def test_cores_and_gpus_come_from_the_environment_if_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
