@@ -22,10 +22,11 @@ from jobs.spec import Cause, Handle, JobSpec
 from stx import named, records
 from stx.config.cluster import Cluster
 from stx.coordinator.journal import FULL
-from stx.coordinator.outcomes import publish_verdict
 from stx.coordinator.snapshot import Code
-from stx.coordinator.survey import Progress, find_job, measure, num_ranks
+from stx.coordinator.survey import Progress, find_job, measure
 from stx.coordinator.topology import Vertex
+from stx.coordinator.verdict import publish_verdict
+from stx.endings import num_ranks
 from stx.errors import BackendError, StoreError, StxError
 from stx.paths import StageDir, Store
 from stx.spec import GROWING, Input, Node

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jobs.spec import JobState
+from stx.endings import Ended
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,6 @@ class Live:
     orphan: bool = False
     stopped: bool = False
     shared: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How an attempt ended: all ranks' outcomes combined, or the verdict."""
-
-    number: int
-    result: str
-    cause: str | None = None
-    message: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ Budgets count attempts since the last `stx retry`, whoever made them.
 from dataclasses import dataclass
 
 from jobs.spec import Result
-from stx.coordinator.events import Ended, Facts, Policy
+from stx.coordinator.events import Facts, Policy
+from stx.endings import Ended
 
 MAX_IDLE = 3
 MAX_YIELD_DELAY_S = 1800.0

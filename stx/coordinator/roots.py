@@ -7,7 +7,6 @@ its launcher is within reach and says that the job is gone: better a directory t
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from jobs.files import AttemptDir
 from jobs.launcher import Launcher
@@ -15,8 +14,8 @@ from jobs.spec import Handle, JobState
 from stx import records
 from stx.coordinator import lease
 from stx.coordinator.attempts import ask
-from stx.coordinator.outcomes import ending
-from stx.coordinator.survey import find_job, num_ranks
+from stx.coordinator.survey import find_job
+from stx.endings import Claim, unfinished
 from stx.errors import BackendError
 from stx.paths import StageDir, Store
 
@@ -50,12 +49,12 @@ def roots(store: Store, *, launcher: Launcher, forget: str | None = None) -> Roo
     kept |= dict.fromkeys(pins(store), PINNED)
     alive: dict[str, str] = {}
     for stage in stage_dirs(store):
-        live = alive_attempt(stage, launcher=launcher)
-        if live is not None:
-            alive[stage.path.name] = str(live["experiment"])
-            words = f"attempt {live['number']} of {live['experiment']} on {live['host']} is not over"
+        live = unfinished(stage)
+        if live is not None and not _is_gone(live, stage.attempt(live.number), launcher=launcher):
+            alive[stage.path.name] = live.experiment
+            words = f"attempt {live.number} of {live.experiment} on {live.host} is not over"
             kept.setdefault(stage.path.name, words)
-            codes.add(str(live["code"]))
+            codes.add(live.code)
     _keep_sources(store, kept)
     return Roots(kept, {name: frozenset(images) for name, images in wants.items()}, alive, frozenset(codes - {""}))
 
@@ -87,29 +86,14 @@ def stage_dirs(store: Store) -> list[StageDir]:
     return [StageDir(path) for path in sorted(store.stages.glob("[!.]*")) if path.is_dir()]
 
 
-def alive_attempt(stage: StageDir, *, launcher: Launcher) -> Mapping[str, Any] | None:
-    """The intent of the attempt that is not over; only the last can be."""
-    numbers = stage.attempts()
-    if not numbers:
-        return None
-    attempt = stage.attempt(numbers[-1])
-    intent = records.read(attempt.intent)
-    with records.understood(attempt.intent):
-        ranks = num_ranks(intent)
-        said = {name: intent[name] for name in ("number", "experiment", "host", "code", "launcher", "tag")}
-    if ending(attempt, number=numbers[-1], ranks=ranks) is not None or _is_gone(said, attempt, launcher=launcher):
-        return None
-    return said
-
-
-def _is_gone(intent: Mapping[str, Any], attempt: AttemptDir, *, launcher: Launcher) -> bool:
+def _is_gone(claim: Claim, attempt: AttemptDir, *, launcher: Launcher) -> bool:
     """Whether the launcher surely has no such job any more."""
-    if intent["launcher"] != launcher.identity():
+    if claim.launcher != launcher.identity():
         return False
     job_id = find_job(attempt)
     if job_id is None:
         return False  # claimed a moment ago, or never submitted: its experiment knows
-    handle = Handle(tag=intent["tag"], job_id=job_id)
+    handle = Handle(tag=claim.tag, job_id=job_id)
     try:
         seen = ask(lambda: launcher.poll((handle,), {handle.tag: attempt.path}))
     except BackendError:

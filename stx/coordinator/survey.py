@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from jobs.files import AttemptDir
-from jobs.spec import Cause, Resources, Result
+from jobs.spec import Cause, Result
 from stx import records
-from stx.coordinator.events import NOTHING, Ended, Facts, Live
-from stx.coordinator.outcomes import ending
+from stx.coordinator.events import NOTHING, Facts, Live
 from stx.coordinator.topology import Topology, Vertex
+from stx.endings import Ended, ending, num_ranks
 from stx.paths import StageDir, Store
 
 
@@ -175,11 +175,6 @@ def idle(ended: Sequence[Past], *, now: Progress) -> int:
         count += one.ran
         after = one.before
     return count
-
-
-def num_ranks(intent: Mapping[str, Any]) -> int:
-    """How many outcomes the attempt will leave."""
-    return Resources(**intent["job"]["resources"]).ranks
 
 
 def find_job(attempt: AttemptDir) -> str | None:

@@ -14,9 +14,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from jobs.spec import Resources
 from stx import records
 from stx.config.yaml import flow
+from stx.endings import unfinished
 from stx.errors import PlanError
 from stx.paths import StageDir, Store, parts_folder
 from stx.spec import Graph, Input, Node, StageSpec
@@ -120,17 +120,9 @@ def _made(artifact: Path, images: int | None) -> Made:
 
 
 def _live(stage: StageDir) -> str | None:
-    """The last attempt, if its files do not say that it is over: a sentence about it."""
-    numbers = stage.attempts()
-    if not numbers:
-        return None
-    attempt = stage.attempt(numbers[-1])
-    intent = records.read(attempt.intent)
-    with records.understood(attempt.intent):
-        ranks, holder = Resources(**intent["job"]["resources"]).ranks, intent["experiment"]
-    if attempt.verdict.exists() or all(attempt.outcome(rank).exists() for rank in range(ranks)):
-        return None
-    return f"attempt {numbers[-1]} is live, held by experiment {holder}"
+    """A sentence about the attempt whose files do not say that it is over."""
+    live = unfinished(stage)
+    return None if live is None else f"attempt {live.number} is live, held by experiment {live.experiment}"
 
 
 Place = Callable[[Node, str], str]

@@ -11,9 +11,10 @@ from jobs import processes
 from jobs.spec import JobState
 from stx import records
 from stx.coordinator import lease
-from stx.coordinator.events import Ended, Event, Facts, Interrupted, Live, Observed, Opened, Ordered, Policy, Surveyed
+from stx.coordinator.events import Event, Facts, Interrupted, Live, Observed, Opened, Ordered, Policy, Surveyed
 from stx.coordinator.journal import Journal
 from stx.coordinator.status import Left, Line, Observer
+from stx.endings import Ended
 from stx.paths import Store
 from stx.spec import Artifact, Graph, Input, Node, StageSpec
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from jobs.spec import Cause, JobState, Result
 from stx.coordinator import events
 from stx.coordinator.events import (
-    Ended,
     Facts,
     Hung,
     Interrupted,
@@ -29,6 +28,7 @@ from stx.coordinator.events import (
 from stx.coordinator.settle import is_done
 from stx.coordinator.state import Status, new
 from stx.coordinator.transitions import replay, step
+from stx.endings import Ended
 from stx.spec import Graph
 
 POLICY = Policy(retries={"lost": 2, "oom": 1}, backoff_s=(0.0, 60.0), queued=3, running=4, stop_lead_s=30.0)

@@ -2,7 +2,9 @@
 
 import pytest
 
-from jobs.spec import Resources
+from jobs import outcome
+from jobs.outcome import Outcome
+from jobs.spec import Resources, Result
 from stx import plan, records
 from stx.errors import PlanError
 from stx.paths import Store
@@ -36,7 +38,8 @@ class Stage:
         attempt = self.dir.attempt(number)
         attempt.path.mkdir(parents=True)
         job = {"resources": vars(Resources(ranks_per_node=ranks))}
-        records.write(attempt.intent, {"tag": "t", "experiment": experiment, "job": job})
+        claim = {"number": number, "experiment": experiment, "host": "h", "code": "c", "launcher": "l", "tag": "t"}
+        records.write(attempt.intent, claim | {"job": job})
         return attempt
 
     def checkpoint(self, images):
@@ -82,15 +85,16 @@ def test_an_attempt_without_an_end_is_attached_to(expand, verbs, stage):
     planned = expand(CHAIN)
     attempt = stage(planned, "one").claim(2, ranks=2)
     assert verbs(planned)["one"] == (Verb.ATTACH, "attempt 2 is live, held by experiment other")
-    records.write(attempt.outcome(0), {})
+    outcome.publish(attempt, Outcome(0, Result.COMPLETED))
     assert verbs(planned)["one"][0] == Verb.ATTACH
-    records.write(attempt.outcome(1), {})
+    outcome.publish(attempt, Outcome(1, Result.YIELDED))
     assert verbs(planned)["one"] == (Verb.RUN, "1 attempts left nothing")
 
 
 def test_a_verdict_ends_an_attempt(expand, verbs, stage):
     planned = expand(CHAIN)
-    records.write(stage(planned, "one").claim(1).verdict, {})
+    verdict = {"result": "FAILED", "cause": "LOST", "message": "gone"}
+    records.write(stage(planned, "one").claim(1).verdict, verdict)
     assert verbs(planned)["one"][0] == Verb.RUN
 
 

@@ -20,8 +20,9 @@ import pytest
 from jobs.spec import JobState
 from stx import records
 from stx.coordinator import lease
-from stx.coordinator.events import Ended, Event, Facts, Live, Observed, Opened, Policy, Surveyed
+from stx.coordinator.events import Event, Facts, Live, Observed, Opened, Policy, Surveyed
 from stx.coordinator.journal import Journal
+from stx.endings import Ended
 from stx.paths import Store
 from stx.spec import Graph, Input, Node, StageSpec
 

@@ -12,8 +12,9 @@ from rich.console import Console
 from jobs.spec import JobState
 from stx import records
 from stx.coordinator import transitions
-from stx.coordinator.events import Ended, Event, Facts, Live, Observed, Opened, Policy, Surveyed
+from stx.coordinator.events import Event, Facts, Live, Observed, Opened, Policy, Surveyed
 from stx.coordinator.state import State
+from stx.endings import Ended
 from stx.paths import Store
 from stx.spec import Graph, Input, Node, StageSpec
 from stx.verbs.live import NOTE_S, LiveDisplay, PlainDisplay

@@ -17,8 +17,9 @@ from pathlib import Path
 from jobs.files import AttemptDir
 from jobs.spec import JobState
 from stx import records
-from stx.coordinator.events import Ended, Event, Facts, Live, Observed, Opened, Policy, Surveyed
+from stx.coordinator.events import Event, Facts, Live, Observed, Opened, Policy, Surveyed
 from stx.coordinator.journal import Journal
+from stx.endings import Ended
 from stx.paths import Store
 from stx.spec import Artifact, Cost, Graph, Input, Node, StageSpec
 

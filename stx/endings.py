@@ -1,21 +1,44 @@
-"""How an attempt ended: the outcomes of its ranks, combined, or the verdict of a coordinator about one that left none.
+"""When an attempt is over, and how it ended: the outcomes of its ranks, combined, or the verdict of a coordinator about
+one that left none.
 
 The ranks combine in the order OOM, NO_SPACE, NAN, NODE, SETUP, USER, HANG, LOST, YIELDED; COMPLETED only if all say so.
 Outcomes beat a verdict: a worker's last word may arrive after somebody gave up waiting for it.
 """
 
-import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jobs import outcome
 from jobs.files import AttemptDir
 from jobs.outcome import Outcome
-from jobs.spec import Cause, Result
+from jobs.spec import Cause, Resources, Result
 from stx import records
-from stx.coordinator.events import Ended
+from stx.paths import StageDir
 
 _ORDER = {cause: place for place, cause in enumerate(Cause)}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an attempt ended: all ranks' outcomes combined, or the verdict."""
+
+    number: int
+    result: str
+    cause: str | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An attempt as its intent has it: who claimed it, where, for which launcher, running which sources."""
+
+    number: int
+    experiment: str
+    host: str
+    code: str
+    launcher: str
+    tag: str
 
 
 def combine(said: Sequence[Outcome]) -> tuple[Result, Cause | None, str]:
@@ -33,7 +56,7 @@ def combine(said: Sequence[Outcome]) -> tuple[Result, Cause | None, str]:
 
 def ending(attempt: AttemptDir, *, number: int, ranks: int) -> Ended | None:
     """How the attempt ended; None while it is not over: over is all outcomes, or a verdict."""
-    said = _said(attempt, ranks=ranks)
+    said = spoken(attempt, ranks=ranks)
     if len(said) == ranks:
         result, cause, message = combine(said)
         return Ended(number, result.value, cause.value if cause else None, message)
@@ -44,7 +67,7 @@ def ending(attempt: AttemptDir, *, number: int, ranks: int) -> Ended | None:
         return Ended(number, verdict["result"], verdict["cause"], verdict["message"])
 
 
-def _said(attempt: AttemptDir, *, ranks: int) -> list[Outcome]:
+def spoken(attempt: AttemptDir, *, ranks: int) -> list[Outcome]:
     """The outcomes of the ranks that spoke."""
     found = []
     for rank in range(ranks):
@@ -55,18 +78,19 @@ def _said(attempt: AttemptDir, *, ranks: int) -> list[Outcome]:
     return found
 
 
-def publish_verdict(attempt: AttemptDir, *, ranks: int, cause: str, message: str, experiment: str) -> None:
-    """Conclude about an attempt whose job is gone. Ranks that spoke count; the silent ones are lost, or had been asked
-    to leave (stop.json), which is nobody's failure. A HANG is the coordinator's own word.
-    """
-    said = _said(attempt, ranks=ranks)
-    if len(said) == ranks:
-        return
-    asked = attempt.stop.exists() and cause == Cause.LOST
-    if asked:
-        said.append(Outcome(ranks, Result.YIELDED, message="asked to leave, and left no outcome"))
-    else:
-        said.append(Outcome(ranks, Result.FAILED, Cause(cause), message))
-    result, worst, words = combine(said)
-    record: dict[str, Any] = {"result": result.value, "cause": worst.value if worst else None, "message": words}
-    records.publish(attempt.verdict, record | {"experiment": experiment, "host": socket.gethostname()})
+def num_ranks(intent: Mapping[str, Any]) -> int:
+    """How many outcomes the attempt will leave."""
+    return Resources(**intent["job"]["resources"]).ranks
+
+
+def unfinished(stage: StageDir) -> Claim | None:
+    """The attempt that is not over by its files; only the last can be."""
+    numbers = stage.attempts()
+    if not numbers:
+        return None
+    attempt = stage.attempt(numbers[-1])
+    intent = records.read(attempt.intent)
+    with records.understood(attempt.intent):
+        ranks = num_ranks(intent)
+        claim = Claim(**{name: intent[name] for name in Claim.__dataclass_fields__})
+    return claim if ending(attempt, number=claim.number, ranks=ranks) is None else None

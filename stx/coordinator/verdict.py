@@ -1,0 +1,27 @@
+"""A coordinator's conclusion about an attempt whose job is gone and that left no outcome."""
+
+import socket
+from typing import Any
+
+from jobs.files import AttemptDir
+from jobs.outcome import Outcome
+from jobs.spec import Cause, Result
+from stx import records
+from stx.endings import combine, spoken
+
+
+def publish_verdict(attempt: AttemptDir, *, ranks: int, cause: str, message: str, experiment: str) -> None:
+    """Conclude about an attempt whose job is gone. Ranks that spoke count; the silent ones are lost, or had been asked
+    to leave (stop.json), which is nobody's failure. A HANG is the coordinator's own word.
+    """
+    said = spoken(attempt, ranks=ranks)
+    if len(said) == ranks:
+        return
+    asked = attempt.stop.exists() and cause == Cause.LOST
+    if asked:
+        said.append(Outcome(ranks, Result.YIELDED, message="asked to leave, and left no outcome"))
+    else:
+        said.append(Outcome(ranks, Result.FAILED, Cause(cause), message))
+    result, worst, words = combine(said)
+    record: dict[str, Any] = {"result": result.value, "cause": worst.value if worst else None, "message": words}
+    records.publish(attempt.verdict, record | {"experiment": experiment, "host": socket.gethostname()})
