@@ -231,7 +231,7 @@ class AttemptDir:
 
     @property
     def started(self) -> Path:
-        """Published by the supervisor: which job and process runs this attempt."""
+        """Published by the supervisor: which job and process runs this attempt. job_id null: none may any more."""
         return self.path / "started.json"
 
     @property

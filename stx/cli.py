@@ -262,7 +262,7 @@ def retry(
     store: Store = None,
     cluster: Cluster = None,
     take_over: Annotated[
-        bool, typer.Option("--take-over", help="Also declare attempts lost that another machine or experiment holds.")
+        bool, typer.Option("--take-over", help="Also declare attempts lost that no launcher within reach can see.")
     ] = False,
 ) -> None:
     """Give failed or cancelled stages a new budget of attempts.

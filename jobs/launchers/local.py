@@ -95,7 +95,8 @@ class LocalLauncher:
         """By started.json, or by the command line of a supervisor that has not published it yet."""
         data = files.read(AttemptDir(attempt_dir).started)
         if data is not None:
-            return Handle(tag, json.loads(data)["job_id"])
+            job_id = json.loads(data)["job_id"]
+            return Handle(tag, job_id) if job_id else None  # null: no job may begin it any more
         for process in processes.every():
             if processes.owned(process.pid) and _supervises(process.pid, attempt_dir):
                 return Handle(tag, processes.unique_id(process))

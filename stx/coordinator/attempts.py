@@ -25,7 +25,7 @@ from stx.coordinator.journal import FULL
 from stx.coordinator.snapshot import Code
 from stx.coordinator.survey import Progress, find_job, measure
 from stx.coordinator.topology import Vertex
-from stx.coordinator.verdict import publish_verdict
+from stx.coordinator.verdict import bar, publish_verdict
 from stx.endings import num_ranks
 from stx.errors import BackendError, StoreError, StxError
 from stx.paths import StageDir, Store
@@ -137,12 +137,15 @@ class Attempts:
         records.publish(attempt.handle, handle.dump())
         return True
 
-    def judge(self, vertex: Vertex, number: int, *, cause: str, message: str) -> None:
-        """Publish a verdict about an attempt whose job is gone, unless all its ranks spoke."""
+    def judge(self, vertex: Vertex, number: int, *, job_id: str | None, cause: str, message: str) -> None:
+        """Publish a verdict about an attempt whose job is gone (None: it had none), unless all its ranks spoke, or
+        another job has begun it.
+        """
         attempt = self.stage(vertex).attempt(number)
         ranks = num_ranks(records.read(attempt.intent))
         attempt.path.mkdir(exist_ok=True)
-        publish_verdict(attempt, ranks=ranks, cause=cause, message=message, experiment=self.experiment)
+        if bar(attempt, job_id=job_id, experiment=self.experiment):
+            publish_verdict(attempt, ranks=ranks, cause=cause, message=message, experiment=self.experiment)
 
     def handle(self, vertex: Vertex, number: int) -> Handle | None:
         """The job of an attempt, for the launcher."""
@@ -153,7 +156,8 @@ class Attempts:
     def _refused(self, vertex: Vertex, number: int, error: BackendError) -> None:
         # A scheduler may accept and then time out: look before it is called a failure.
         if not self.adopt(vertex, number):
-            self.judge(vertex, number, cause=Cause.SETUP, message=f"the job was not accepted: {error.what}")
+            message = f"the job was not accepted: {error.what}"
+            self.judge(vertex, number, job_id=None, cause=Cause.SETUP, message=message)
 
     def _intent(self, vertex: Vertex, number: int, *, before: Progress) -> dict[str, Any]:
         node, kind = vertex.node, self.load_kind(vertex.node.spec.kind)

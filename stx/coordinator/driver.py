@@ -6,6 +6,7 @@ asked for are carried out, whose answers are events again. A command of a person
 Nothing is kept that a coordinator after a kill -9 would not find again.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,9 +18,11 @@ from stx.config.cluster import Cluster
 from stx.coordinator import inbox, journal
 from stx.coordinator.attempts import Attempts, Kind, ask, load_kind
 from stx.coordinator.events import (
+    NOTHING,
     Action,
     Adopt,
     Cancel,
+    Crashed,
     Event,
     Forgive,
     Interrupted,
@@ -48,7 +51,7 @@ from stx.coordinator.state import State, Status
 from stx.coordinator.survey import Surveyor
 from stx.coordinator.topology import Vertex
 from stx.coordinator.transitions import replay, step
-from stx.errors import BackendError, StoreError
+from stx.errors import BackendError, StoreError, StxError
 from stx.paths import Store
 from stx.spec import Graph
 
@@ -107,16 +110,27 @@ class Coordinator:
             is_abandoned=self._is_abandoned,
         )
         self._journal = Journal(self._experiment, lease.token)
-        self._hearts = Hearts(cluster.hang_after_s.model_dump(), clock=clock)
+        self._hearts = Hearts(cluster.hang_after_s.model_dump(), poll_s=cluster.poll_s, clock=clock)
         self._failures = 0
         self._canary_due = 0.0
         self._glance = 0
-        self.state = replay(graph, journal.events(self._experiment))
+        self._before = journal.parts(self._experiment)
+        self.state = replay(graph, journal.events(self._experiment, self._before))
 
     def open(self) -> None:
         """Look at every stage, and adopt what lives."""
-        facts = self._surveyor.everything(self.state.plan)
-        opened = Opened(self._clock(), processes.boot_id(), self._lease.token, policy(self._cluster), facts)
+        found = self._surveyor.everything(self.state.plan)
+        known = {vertex.key: stage.facts for vertex, stage in self.state.rows()}
+        news = {key: found.get(key, NOTHING) for key, facts in known.items() if found.get(key, NOTHING) != facts}
+        read = self._before[-1] if self._before else journal.NOTHING_READ
+        opened = Opened(
+            now=self._clock(),
+            clock=processes.boot_id(),
+            token=self._lease.token,
+            policy=policy(self._cluster),
+            facts=news,
+            before=(read.token, read.length),
+        )
         self._take([opened])
 
     def round(self) -> State:
@@ -144,11 +158,19 @@ class Coordinator:
         # A line in the journal says that the command was carried out. Its actions leave files (marks, retries), and
         # doing them twice does no harm: so they come first, and a kill in between loses no command.
         answers = [answer for action in actions for answer in self._carry_out(action)]
+        self._lease.hold()  # the letter is removed after this: it is the holder's to read
         self._write_down([ordered])
         self._take(answers)
 
+    def crash(self, error: Exception) -> None:
+        """Leave word of what ends this coordinator, where the store still takes it."""
+        words = error.what if isinstance(error, StxError) else f"{type(error).__name__}: {error}"
+        with contextlib.suppress(OSError):
+            self._take([Crashed(self._clock(), words)])
+
     def close(self) -> None:
         """The experiment is done: it wants nothing any more."""
+        self._lease.hold()  # whoever took over may want more
         for vertex in self.state.plan.vertices:
             self._attempts.unmark(vertex)
 
@@ -199,7 +221,9 @@ class Coordinator:
             case Resubmit():
                 attempts.submit(vertex, action.number)
             case Judge():
-                attempts.judge(vertex, action.number, cause=action.cause, message=action.message)
+                live = self.state.stage(vertex.key).facts.live
+                job_id = live.job_id if live is not None and live.number == action.number else None
+                attempts.judge(vertex, action.number, job_id=job_id, cause=action.cause, message=action.message)
             case Forgive():
                 attempts.forgive(vertex, action.number)
             case Stop() | Cancel():

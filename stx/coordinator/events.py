@@ -82,13 +82,17 @@ class Policy:
 
 @dataclass(frozen=True)
 class Opened:
-    """A coordinator took the lease and looked at every stage; stages without a directory are left out of `facts`."""
+    """A coordinator took the lease and looked at every stage; `facts` of those that are not as the journal has them.
+
+    before   the journal as its replay found it: the token of its last file, and how many bytes of it had been read
+    """
 
     now: float
     clock: str
     token: int
     policy: Policy
     facts: Mapping[str, Facts]
+    before: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -175,16 +179,39 @@ class Troubled:
 
 
 @dataclass(frozen=True)
+class Crashed:
+    """An error ended the coordinator that writes this."""
+
+    now: float
+    error: str
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time passes: delays end, ready stages start, attempts that do not leave are ended."""
 
     now: float
 
 
-Event = Opened | Surveyed | Observed | Sought | Unseen | Hung | Ordered | Interrupted | Paused | Troubled | Tick
+Event = (
+    Opened | Surveyed | Observed | Sought | Unseen | Hung | Ordered | Interrupted | Paused | Troubled | Crashed | Tick
+)
 _KINDS: Mapping[str, type[Event]] = {
     kind.__name__: kind
-    for kind in (Opened, Surveyed, Observed, Sought, Unseen, Hung, Ordered, Interrupted, Paused, Troubled, Tick)
+    for kind in (
+        Opened,
+        Surveyed,
+        Observed,
+        Sought,
+        Unseen,
+        Hung,
+        Ordered,
+        Interrupted,
+        Paused,
+        Troubled,
+        Crashed,
+        Tick,
+    )
 }
 
 
@@ -217,6 +244,7 @@ _CONVERT: Mapping[str, Callable[[Any], Any]] = {
     "facts": _facts,
     "policy": _policy,
     "keys": tuple,
+    "before": lambda value: None if value is None else tuple(value),
     "state": JobState,
 }
 

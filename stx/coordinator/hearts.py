@@ -2,8 +2,11 @@
 
 A heart that stands still is shown, no more. It is taken for a hang only when all of this holds: the scheduler says
 RUNNING, the counter stood still for the phase's limit, our own writes to the store succeeded all that time, and fewer
-than half of the live attempts stand still. Otherwise it is the store or the network that fails, and nobody is killed
-for that.
+than half of the attempts that run stand still. Otherwise it is the store or the network that fails, and nobody is
+killed for that.
+
+A look that comes late says the same of the time before it: this process hung on the store, or did not run at all, and
+the workers' beats may have hung as well.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +18,7 @@ from stx.coordinator.events import Hung, Unseen
 from stx.errors import StoreError
 
 SHOWN_AFTER = 0.25  # of the limit
+LATE_AFTER = 0.25  # of the limit, beyond the time that lies between two looks anyway
 
 
 @dataclass(frozen=True)
@@ -39,27 +43,32 @@ class Pulse:
 
 
 class Hearts:
-    """`limits` is hang_after_s of the cluster file, by phase."""
+    """`limits` is hang_after_s of the cluster file, by phase; a look comes every `poll_s`."""
 
-    def __init__(self, limits: Mapping[str, float], *, clock: Callable[[], float]) -> None:
+    def __init__(self, limits: Mapping[str, float], *, poll_s: float, clock: Callable[[], float]) -> None:
         self._limits = limits
+        self._poll_s = poll_s
         self._clock = clock
+        self._looked = clock()
         self._pulses: dict[tuple[str, int], Pulse] = {}
 
     def look(self, patients: Sequence[Patient], *, well: bool) -> list[Unseen | Hung]:
         """What changed since the last look. `well`: our own writes to the store succeeded since then."""
         now = self._clock()
-        old = self._pulses
+        late_s = now - self._looked - self._poll_s
+        self._looked, old = now, self._pulses
         self._pulses = {(one.key, one.number): _pulse(one, old.get((one.key, one.number)), now=now) for one in patients}
-        if not well:
-            self._pulses = {name: replace(pulse, since=now) for name, pulse in self._pulses.items()}
         limits = {name: self._limits.get(pulse.phase, self._limits["other"]) for name, pulse in self._pulses.items()}
+        for name, pulse in self._pulses.items():
+            if not well or late_s >= limits[name] * LATE_AFTER:
+                self._pulses[name] = replace(pulse, since=now)
+        running = sum(one.running for one in patients)
         stale = {name for name, pulse in self._pulses.items() if now - pulse.since >= limits[name]}
         said: list[Unseen | Hung] = []
         for name, pulse in self._pulses.items():
             still = now - pulse.since
             shown = still >= limits[name] * SHOWN_AFTER
-            hung = name in stale and 2 * len(stale) < len(patients)
+            hung = name in stale and 2 * len(stale) < running
             if hung and not pulse.hung:
                 said.append(Hung(now, *name, seconds=still))
             elif shown != pulse.shown:

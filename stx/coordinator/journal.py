@@ -3,6 +3,9 @@
 A line is {"at": wall-clock seconds, for people only, "event": ...}. Only events that changed the state are written. A
 kill leaves at most one unterminated last line, which readers ignore; a failed append (a full disk) is cut off again and
 written with the next one, so that a line is never glued to a torn one.
+
+Each file begins with an Opened, which says how far its writer had read the file before. So a coordinator that was
+stopped, lost its lease and woke up may append what it likes: nobody reads it.
 """
 
 import contextlib
@@ -11,12 +14,13 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jobs import files
 from stx import records
-from stx.coordinator.events import Event, dump, parse
+from stx.coordinator.events import Event, Opened, dump, parse
 from stx.coordinator.state import State, new
 from stx.coordinator.transitions import step
 from stx.errors import StoreError
@@ -24,6 +28,7 @@ from stx.paths import ExperimentDir
 from stx.spec import Graph
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+BLOCK_BYTES = 65536
 
 
 class Journal:
@@ -57,50 +62,100 @@ class Journal:
             os.truncate(self._path, self._length)
 
 
-def entries(path: Path, *, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """The whole lines after `offset`, and the offset after the last of them."""
-    try:
-        with path.open("rb") as stream:
-            stream.seek(offset)
-            data = stream.read()
-    except FileNotFoundError:
-        return [], offset
-    end = data.rfind(b"\n") + 1
-    return [_entry(line, path=path) for line in data[:end].splitlines()], offset + end
+@dataclass(frozen=True)
+class Part:
+    """One file of a journal, and how many of its bytes count: they end with a whole line."""
+
+    token: int
+    length: int
 
 
-def events(experiment: ExperimentDir) -> Iterator[Event]:
-    """Everything that was journaled, in order."""
-    for token in experiment.tokens():
-        path = experiment.events(token)
-        for entry in entries(path)[0]:
+NOTHING_READ = Part(0, 0)
+
+
+def parts(experiment: ExperimentDir, *, since: int = 0) -> list[Part]:
+    """What counts of a journal, oldest first; only from the file that was the newest when token `since` was read."""
+    tokens = experiment.tokens()
+    newest = (Part(token, _length(experiment.events(token))) for token in reversed(tokens))
+    part = next((one for one in newest if one.length), NOTHING_READ)
+    found: list[Part] = []
+    while part.length:
+        found.append(part)
+        if part.token <= since:
+            break
+        before = _read_before(experiment.events(part.token))
+        if before is None:  # it does not say: all that is older counts
+            older = [Part(token, _length(experiment.events(token))) for token in tokens if since <= token < part.token]
+            return older + found[::-1]
+        part = before
+    return found[::-1]
+
+
+def events(experiment: ExperimentDir, counted: Iterable[Part] | None = None) -> Iterator[Event]:
+    """Everything that was journaled and counts, in order."""
+    for part in parts(experiment) if counted is None else counted:
+        path = experiment.events(part.token)
+        for entry in _entries(path, 0, part.length):
             yield _event(entry, path=path)
 
 
 class Reader:
-    """Folds a journal that others write; `refresh` reads only what came since."""
+    """Folds a journal that others write; `refresh` reads only what came since. `at`: wall clock of the last entry."""
 
     def __init__(self, experiment: ExperimentDir, graph: Graph) -> None:
         self._experiment = experiment
-        self._offset = 0
+        self._graph = graph
         self._state = new(graph)
-        self.token = 0
+        self._read = NOTHING_READ
         self.at: float | None = None
 
     def refresh(self) -> State:
-        """The state after everything journaled so far; `token` and `at` (wall clock) are those of the last entry."""
-        for token in self._experiment.tokens():
-            if token > self.token:
-                self.token, self._offset = token, 0
-            if token == self.token:
-                fresh, self._offset = entries(self._experiment.events(token), offset=self._offset)
-                self._fold(fresh, path=self._experiment.events(token))
+        """The state after everything journaled so far."""
+        counted = parts(self._experiment, since=self._read.token)
+        if self._read.length and not self._goes_on(counted):
+            self._state, self._read = new(self._graph), NOTHING_READ
+            counted = parts(self._experiment)
+        for part in counted:
+            self._fold(part, begin=self._read.length if part.token == self._read.token else 0)
+            self._read = part
         return self._state
 
-    def _fold(self, fresh: Iterable[dict[str, Any]], *, path: Path) -> None:
-        for entry in fresh:
+    def _goes_on(self, counted: Sequence[Part]) -> bool:
+        """Whether all that was read still counts."""
+        return bool(counted) and counted[0].token == self._read.token and counted[0].length >= self._read.length
+
+    def _fold(self, part: Part, *, begin: int) -> None:
+        path = self._experiment.events(part.token)
+        for entry in _entries(path, begin, part.length):
             self._state, _ = step(self._state, _event(entry, path=path))
             self.at = float(entry["at"])
+
+
+def _length(path: Path) -> int:
+    """Where the last whole line ends."""
+    with path.open("rb") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        while end:
+            begin = max(0, end - BLOCK_BYTES)
+            stream.seek(begin)
+            newline = stream.read(end - begin).rfind(b"\n")
+            if newline >= 0:
+                return begin + newline + 1
+            end = begin
+    return 0
+
+
+def _read_before(path: Path) -> Part | None:
+    """How far the file before was read by the writer of this one."""
+    with path.open("rb") as stream:
+        event = _event(_entry(stream.readline(), path=path), path=path)
+    return Part(*event.before) if isinstance(event, Opened) and event.before is not None else None
+
+
+def _entries(path: Path, begin: int, end: int) -> list[dict[str, Any]]:
+    with path.open("rb") as stream:
+        stream.seek(begin)
+        return [_entry(line, path=path) for line in stream.read(end - begin).splitlines()]
 
 
 def _event(entry: dict[str, Any], *, path: Path) -> Event:

@@ -19,7 +19,7 @@ from stx.coordinator.messenger import Messenger, messenger
 from stx.coordinator.prepare import prepare, writing
 from stx.coordinator.snapshot import Code
 from stx.coordinator.state import State
-from stx.errors import StoreError
+from stx.errors import LeaseHeld, StoreError
 from stx.paths import Store
 from stx.spec import Graph
 
@@ -60,9 +60,9 @@ def drive(
         coordinator = Coordinator(
             store, graph, cluster, launcher, lease=lease, code=code, python=python, accept_code=accept_code
         )
-        with running(store):
+        with noted(coordinator), running(store):
             coordinator.open()
-        with messenger(cluster.on_event, store=store, experiment=experiment) as mail:
+        with noted(coordinator), messenger(cluster.on_event, store=store, experiment=experiment) as mail:
             return rounds(
                 coordinator, store=store, poll_s=cluster.poll_s, mail=mail, on_tick=on_tick, stop=stop, once=once
             )
@@ -100,6 +100,20 @@ def rounds(
                 coordinator.close()
             return ending
         sleep(poll_s if not state.stopping else min(poll_s, LEAVING_POLL_S), stop=stop)
+
+
+@contextlib.contextmanager
+def noted(coordinator: Coordinator) -> Iterator[None]:
+    """An error that ends the coordinator goes into the journal: `stx status` still says it when the terminal is
+    gone.
+    """
+    try:
+        yield
+    except LeaseHeld:
+        raise  # the journal is another's now
+    except Exception as error:
+        coordinator.crash(error)
+        raise
 
 
 @contextlib.contextmanager

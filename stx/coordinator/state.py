@@ -103,6 +103,7 @@ class State:
     leaving: bool = False
     full: str = ""
     trouble: str = ""
+    error: str = ""
     commands: frozenset[str] = frozenset()
 
     def stage(self, key: str) -> Stage:

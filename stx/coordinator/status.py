@@ -86,17 +86,18 @@ class Driver:
 
 
 class Left(StrEnum):
-    """How the last coordinator went, if it went in good order: no word of it means that it vanished."""
+    """How the last coordinator went, if it gave its lease back: no word of it means that it vanished."""
 
     ENDED = "ended"
     INTERRUPTED = "interrupted"
     LEFT = "left"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True)
 class Overview:
     """One experiment at one moment. `left`: how its last coordinator went; None while one drives it, and where the last
-    one vanished."""
+    one vanished. `error`: what ended the one that FAILED."""
 
     experiment: str
     driver: Driver | None
@@ -104,6 +105,7 @@ class Overview:
     trouble: str
     lines: tuple[Line, ...]
     left: Left | None = None
+    error: str = ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -117,6 +119,7 @@ class Overview:
             "coordinator": asdict(self.driver) if self.driver else None,
             "journal_age_s": self.journal_age_s,
             "left": self.left,
+            "error": self.error,
             "trouble": self.trouble,
             "counts": self.counts,
             "stages": [line.dump() for line in self.lines],
@@ -156,11 +159,14 @@ class Observer:
         age = max(0.0, time.time() - at) if at is not None else None
         lines = overview(state, store=self.store, keys=keys, driven=driver is not None)
         left = _left(state) if driver is None and lease.was_released(self.experiment) else None
-        return Overview(self.graph.experiment, driver, age, state.full or state.trouble, lines, left)
+        error = "" if driver else state.error
+        return Overview(self.graph.experiment, driver, age, state.full or state.trouble, lines, left, error)
 
 
 def _left(state: State) -> Left:
     """Of a coordinator that gave its lease back."""
+    if state.error:
+        return Left.FAILED
     if state.finished:
         return Left.ENDED
     return Left.INTERRUPTED if state.stopping else Left.LEFT

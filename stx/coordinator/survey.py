@@ -181,8 +181,9 @@ def find_job(attempt: AttemptDir) -> str | None:
     """The job that runs an attempt: who started it says so himself; else the one it was given to."""
     for path in (attempt.started, attempt.handle):
         record = records.find(path)
-        if record is not None:
-            return str(record["job_id"])
+        with records.understood(path):
+            if record is not None and record["job_id"] is not None:  # None: barred, no job begins it any more
+                return str(record["job_id"])
     return None
 
 

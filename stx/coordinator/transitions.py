@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from jobs.spec import Cause, JobState
 from stx.coordinator.events import (
-    NOTHING,
     Action,
     Adopt,
     Cancel,
+    Crashed,
     Event,
     Facts,
     Forgive,
@@ -67,6 +67,8 @@ def step(state: State, event: Event) -> Step:
             return evolve(state, full=event.reason), ()
         case Troubled():
             return evolve(state, trouble=event.message), ()
+        case Crashed():
+            return evolve(state, error=event.error), ()
         case Tick():
             return _tick(state, event)
 
@@ -83,10 +85,12 @@ def _opened(state: State, event: Opened) -> Step:
         leaving=False,
         full="",
         trouble="",
+        error="",
     )
     work = Work(state, event.now)
     for index in state.plan.order:
-        old, facts = state.stages[index], event.facts.get(state.plan.vertices[index].key, NOTHING)
+        old = state.stages[index]
+        facts = event.facts.get(state.plan.vertices[index].key, old.facts)
         watch = _watch(None if facts.live is None else old.watch, facts.live, work=work, anew=not same_clock)
         due = old.due if same_clock else None
         work.put(index, replace(old, facts=facts, starting=0, marked=False, watch=watch, due=due))
@@ -208,7 +212,7 @@ def _retried(work: Work, index: int, *, take_over: bool) -> None:
     over = facts.last if live is None else facts.last - 1
     if over > 0:
         work.actions.append(Forgive(key, over))
-    if take_over and live is not None and not work.before.is_mine(live):
+    if take_over and live is not None and not live.reachable:
         work.actions.append(Judge(key, live.number, Cause.LOST, "a person took the stage over"))
     fresh = replace(facts, spent={}, idle=0, ended=None)
     work.update(index, replace(stage, cancelled=False, facts=fresh, due=None))

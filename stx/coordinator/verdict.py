@@ -10,6 +10,17 @@ from stx import records
 from stx.endings import combine, spoken
 
 
+def bar(attempt: AttemptDir, *, job_id: str | None, experiment: str) -> bool:
+    """See to it that no job begins the attempt any more. A scheduler may have accepted one and told nobody, or show it
+    late: it finds a started.json that is not its own, and leaves. False: another job than `job_id` has begun it.
+    """
+    record = {"job_id": None, "barred_by": experiment, "host": socket.gethostname()}
+    if records.publish(attempt.started, record):
+        return True
+    with records.understood(attempt.started):
+        return records.read(attempt.started)["job_id"] in (None, job_id)
+
+
 def publish_verdict(attempt: AttemptDir, *, ranks: int, cause: str, message: str, experiment: str) -> None:
     """Conclude about an attempt whose job is gone. Ranks that spoke count; the silent ones are lost, or had been asked
     to leave (stop.json), which is nobody's failure. A HANG is the coordinator's own word.

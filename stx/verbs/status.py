@@ -21,7 +21,12 @@ STATE_STYLES = {
     "BLOCKED": "red",
     "ENDED": "yellow",
 }
-LEFT = {Left.ENDED: "ended {} ago", Left.INTERRUPTED: "left {} ago (Ctrl-C)", Left.LEFT: "left {} ago"}
+LEFT = {
+    Left.ENDED: "ended {} ago",
+    Left.INTERRUPTED: "left {} ago (Ctrl-C)",
+    Left.LEFT: "left {} ago",
+    Left.FAILED: "an error ended it {} ago",
+}
 HEADER = ("stage", "key", "state", "images", "%", "images/s", "ETA", "loss", "seen", "tries", "job", "why")
 RIGHT = frozenset({"images", "%", "images/s", "ETA", "loss", "seen", "tries"})
 KEPT = frozenset({"stage", "key", "state", "tries"})
@@ -131,7 +136,8 @@ def _head(look: Overview, *, width: int) -> list[Row]:
     if look.driver is None and set(look.counts) <= {"DONE"} and look.lines:
         rest = f"finished {duration(look.journal_age_s)} ago"
     rows = [Row(text, "bold") for text in _wrapped(f"{look.experiment}: {counted(look.counts)}; {rest}", width)]
-    return rows + [Row(text, "red") for text in (_wrapped(f"paused: {look.trouble}", width) if look.trouble else ())]
+    bad = [f"paused: {look.trouble}"] * bool(look.trouble) + [f"error: {look.error}"] * bool(look.error)
+    return rows + [Row(text, "red") for line in bad for text in _wrapped(line, width)]
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -138,6 +138,14 @@ class World:
         self.coordinators.pop(experiment, None)
         self.dead.add(self.processes.get(experiment, ""))
 
+    def overtake(self, experiment: str) -> Coordinator:
+        """A coordinator is stopped for so long that its lease expires and another submit may drive the experiment.
+        Returns it: it may wake up at any time, and does not know.
+        """
+        directory = self.store.experiment(experiment)
+        acquire(directory, lease_s=20.0, clock=self.clock, sleep=self.sleep, me=f"{self.born}:0:boot:other").release()
+        return self.coordinators.pop(experiment)
+
     def leave(self, experiment: str) -> None:
         """A coordinator ends in good order."""
         self.coordinators.pop(experiment)._lease.release()

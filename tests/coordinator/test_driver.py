@@ -7,8 +7,10 @@ import pytest
 from jobs import files
 from jobs.spec import JobState, Result
 from stx import records
+from stx.coordinator.loop import noted
 from stx.coordinator.state import Status
-from stx.errors import BackendError, StoreError
+from stx.coordinator.status import Left, Observer
+from stx.errors import BackendError, LeaseHeld, StoreError
 from tests.coordinator.simulated import only, start_all
 
 
@@ -153,3 +155,37 @@ def test_raising_steps_resumes_and_an_edited_graph_drops_its_marks(world, sim):
     again = world.launcher.jobs[before:]
     kinds = sorted(job.folder.path.parent.parent.name.split("-")[0] for job in again)
     assert kinds == ["evaluate", "sample", "train"], "images and the teacher are cached"
+
+
+def test_an_error_that_ends_the_coordinator_is_in_the_journal_until_the_next_one_opens(world, sim, monkeypatch):
+    graph = sim.single("a")
+    coordinator = world.start(graph)
+
+    def broken(*arguments):
+        raise KeyError("resources")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.launcher, "poll", broken)
+        with pytest.raises(KeyError), noted(coordinator):
+            world.rounds(2)
+    world.leave("a")
+    look = Observer(world.store, experiment=world.store.experiment("a"), graph=graph).look()
+    assert look.left is Left.FAILED
+    assert look.error == "KeyError: 'resources'"
+    world.start(graph)
+    world.finish()
+    world.leave("a")
+    look = Observer(world.store, experiment=world.store.experiment("a"), graph=graph).look()
+    assert (look.left, look.error) == (Left.ENDED, "")
+
+
+def test_a_coordinator_that_slept_through_the_end_of_its_lease_takes_no_marks_away(world, sim):
+    old = world.start(sim.small_graph("a", wants=(2,)))
+    world.finish()
+    world.overtake("a")
+    more = world.start(sim.small_graph("a", wants=(2, 4)))
+    world.rounds(1)
+    train = next(vertex for vertex in more.state.plan.vertices if vertex.node.name == "train")
+    with pytest.raises(LeaseHeld):
+        old.close()
+    assert world.store.stage("train", train.key).mark("a").exists()

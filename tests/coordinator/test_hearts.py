@@ -19,16 +19,17 @@ class Ward:
         for attempt in self.folders:
             attempt.path.mkdir()
         self.counters = [0] * count
-        self.hearts = Hearts(LIMITS, clock=lambda: self.now)
+        self.hearts = Hearts(LIMITS, poll_s=8.0, clock=lambda: self.now)
 
     def beat(self, *who: int, phase: str = "step") -> None:
         for number in who:
             self.counters[number] += 1
             records.write(self.folders[number].heartbeat, {"counter": self.counters[number], "phase": phase})
 
-    def look(self, seconds: float, *, running: bool = True, well: bool = True):
+    def look(self, seconds: float, *, running: int = 99, well: bool = True):
+        """The first `running` run, the others wait in the queue."""
         self.now += seconds
-        patients = [Patient(str(number), 1, folder, running) for number, folder in enumerate(self.folders)]
+        patients = [Patient(str(one), 1, folder, one < running) for one, folder in enumerate(self.folders)]
         return self.hearts.look(patients, well=well)
 
 
@@ -82,7 +83,7 @@ def test_time_in_which_our_own_writes_failed_does_not_count(ward):
 
 def test_what_waits_in_the_queue_has_not_begun_to_start(ward):
     for _ in range(50):
-        assert ward.look(50.0, running=False) == []
+        assert ward.look(50.0, running=0) == []
 
 
 def test_a_start_has_a_limit_of_its_own_and_unknown_phases_that_of_others(ward):
@@ -93,3 +94,23 @@ def test_a_start_has_a_limit_of_its_own_and_unknown_phases_that_of_others(ward):
         ward.beat(2)
         said += [one for one in ward.look(10.0) if isinstance(one, Hung)]
     assert [(one.key, one.seconds) for one in said] == [("0", 100.0)]
+
+
+def test_a_look_that_comes_late_knows_nothing_of_the_time_before(ward):
+    """The store stalled for all of us: two workers beat again at once, one a moment after we looked."""
+    ward.beat(0, 1, 2)
+    ward.look(0.0)
+    ward.beat(1, 2)
+    assert ward.look(500.0) == []
+    ward.beat(0, 1, 2)
+    assert ward.look(8.0) == []
+
+
+def test_what_waits_in_the_queue_is_no_witness_that_the_store_works(tmp_path):
+    ward = Ward(tmp_path, count=9)
+    ward.beat(*range(9))
+    ward.look(0.0, running=2)
+    said = []
+    for _ in range(20):
+        said += ward.look(8.0, running=2)
+    assert {type(one) for one in said} == {Unseen}, "all that run stand still"

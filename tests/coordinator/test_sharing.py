@@ -139,3 +139,49 @@ def test_a_holder_that_lost_its_lease_stops_writing(world, sim):
     world.start(sim.single("a"))
     with pytest.raises(LeaseHeld):
         old.round()
+
+
+def test_nobody_takes_over_an_attempt_that_can_be_seen_to_run(world, sim):
+    world.start(sim.single("a"))
+    second = world.start(sim.single("b"))
+    world.rounds(2)
+    (job,) = world.launcher.live()
+    world.launcher.start(job)
+    put(world.store.experiment("b"), Command("retry", tuple(second.state.plan.index), take_over=True))
+    world.rounds(3)
+    assert not job.folder.verdict.exists()
+    assert len(world.launcher.jobs) == 1
+    world.finish()
+
+
+def test_a_job_that_the_scheduler_shows_only_after_it_was_given_up_does_not_run(world, sim, monkeypatch):
+    """sbatch timed out although it had accepted, and squeue did not know the job for a while."""
+    find = world.launcher.find
+    monkeypatch.setattr(world.launcher, "find", lambda tag, folder: None)
+    world.launcher.timeouts = 1
+    coordinator = world.start(sim.single("a"))
+    world.rounds(1)
+    (late,) = world.launcher.jobs
+    assert only(coordinator).facts.ended.cause == "SETUP"
+    monkeypatch.setattr(world.launcher, "find", find)
+    world.rounds(2, seconds=100.0)
+    world.launcher.start(late)
+    assert late.state is JobState.ENDED
+    world.finish()
+    assert only(coordinator).facts.last == 2
+
+
+def test_a_job_that_began_while_it_was_being_given_up_is_kept(world, sim, monkeypatch):
+    find = world.launcher.find
+
+    def not_yet(tag, folder):
+        world.launcher.start(world.launcher.jobs[0])
+
+    monkeypatch.setattr(world.launcher, "find", not_yet)
+    world.launcher.timeouts = 1
+    coordinator = world.start(sim.single("a"))
+    world.rounds(1)
+    monkeypatch.setattr(world.launcher, "find", find)
+    assert only(coordinator).facts.live.job_id == "job0"
+    world.finish()
+    assert only(coordinator).facts.last == 1
