@@ -11,7 +11,10 @@ again.
 import logging
 import socket
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from stx.errors import DataError
 from stx.paths import RAW, WEIGHTS, ema_sections
@@ -29,13 +32,7 @@ def publish_milestone(attempt: Attempt, checkpoint: Checkpoint, *, info: Mapping
     part = attempt.stage.part("train", checkpoint.images)
     if part.artifact.exists():
         return
-    emas = ema_sections(attempt.science["ema_decay"]).values()
-    weights = {
-        f"{prefix}.{name}": value
-        for prefix, section in ((RAW, MASTER), *((ema, ema) for ema in emas))
-        for name, value in checkpoint.read(section).items()
-    }
-    digest = publish.publish_chunks(part.path / WEIGHTS, tensors.chunks(weights))
+    digest = _export(checkpoint, part.path / WEIGHTS, emas=ema_sections(attempt.science["ema_decay"]).values())
     progress = checkpoint.progress
     known = {name: progress[name] for name in ("step", "updates", "skipped", "seconds", "lineage")}
     known |= {
@@ -45,6 +42,18 @@ def publish_milestone(attempt: Attempt, checkpoint: Checkpoint, *, info: Mapping
         "world_size": attempt.world_size,
     }
     publish.finish(attempt, part, names={WEIGHTS: digest}, images=checkpoint.images, info=known | dict(info))
+
+
+def _export(checkpoint: Checkpoint, path: Path, *, emas: Iterable[str]) -> str:
+    """Publish the weights of a checkpoint, tensor by tensor: of a large model one at a time is in memory."""
+    stored = {
+        f"{prefix}.{name}": (section, name)
+        for prefix, section in ((RAW, MASTER), *((ema, ema) for ema in emas))
+        for name in checkpoint.names(section)
+    }
+    blank = {key: torch.empty(list(checkpoint.shapes[name]), device="meta") for key, (_, name) in stored.items()}
+    with checkpoint.reader() as read_one:
+        return publish.publish_chunks(path, tensors.chunks(blank, load=lambda key: read_one(*stored[key])))
 
 
 def publish_passed(attempt: Attempt, goals: Iterable[int], *, images: int, rejected: Iterable[str]) -> None:

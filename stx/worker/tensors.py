@@ -8,7 +8,7 @@ Any safetensors reader opens the files.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -29,8 +29,14 @@ _NAMES = {
 }
 
 
-def chunks(tensors: Mapping[str, Tensor], *, about: str = "") -> Iterator[memoryview | bytes]:
-    """The bytes of a safetensors file. `about`, if given, is its one metadata word."""
+def chunks(
+    tensors: Mapping[str, Tensor], *, about: str = "", load: Callable[[str], Tensor] | None = None
+) -> Iterator[memoryview | bytes]:
+    """The bytes of a safetensors file. `about`, if given, is its one metadata word.
+
+    With `load`, which gives a tensor's values when its turn comes, the tensors need not have any (device "meta").
+    """
+    load = load or tensors.__getitem__
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     header: dict[str, object] = {"__metadata__": {"about": about}} if about else {}
     offset = 0
@@ -43,7 +49,7 @@ def chunks(tensors: Mapping[str, Tensor], *, about: str = "") -> Iterator[memory
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little") + text
     for name in names:
-        flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+        flat = load(name).detach().cpu().contiguous().reshape(-1)
         if flat.numel():
             yield memoryview(flat.view(torch.uint8).numpy())
 
