@@ -74,10 +74,15 @@ class Retries(Section):
 
 
 class Checkpoint(Section):
-    """How often a stage saves, and how many checkpoints it keeps."""
+    """How often a stage saves, and how many checkpoints it keeps.
+
+    `every_s` is the shortest time between two saves that nothing but time asks for. It is longer where saving would
+    take more than `max_stall` of the time.
+    """
 
     every_s: Seconds = 30.0
     keep: Positive = 2
+    max_stall: float = Field(default=0.01, gt=0, le=1)
 
 
 class Limits(Section):

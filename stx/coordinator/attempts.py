@@ -191,7 +191,7 @@ class Attempts:
             "layout": layout,
             "inputs": {name: self._input(value) for name, value in node.spec.inputs.items()},
             "threads": job.resources.cpus_per_rank,
-            "checkpoint": {"every_s": cluster.checkpoint.every_s, "keep": cluster.checkpoint.keep},
+            "checkpoint": cluster.checkpoint.model_dump(),
             "time_s": job.resources.time_s,
             "stop_lead_s": job.stop_lead_s,
             "hang_after_s": cluster.hang_after_s.model_dump(),

@@ -73,6 +73,8 @@ class Attempt:
     hang_after_s: Mapping[str, float]
     checkpoint_every_s: float
     checkpoint_keep: int
+    max_stall: float
+    stop_lead_s: float
     science_digest: str
     accept_code: bool
     rank: int
@@ -140,6 +142,8 @@ def parse(folder: Path) -> Attempt:
             hang_after_s=record["hang_after_s"],
             checkpoint_every_s=record["checkpoint"]["every_s"],
             checkpoint_keep=record["checkpoint"]["keep"],
+            max_stall=record["checkpoint"]["max_stall"],
+            stop_lead_s=record["stop_lead_s"],
             science_digest=record["science_digest"],
             accept_code=record["accept_code"],
             rank=runtime.rank(),

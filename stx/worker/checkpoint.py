@@ -15,7 +15,7 @@ import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ from stx.worker.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 FORMAT = 1
+# What a rank is expected to write in a second until a save was measured: a slow share of a network file system.
+ASSUMED_BYTES_PER_S = 200e6
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,28 @@ class Checkpoint:
         """Shape by tensor name."""
         return self.manifest["shapes"]
 
+    @property
+    def seconds_per_byte(self) -> float:
+        """What writing it took, for each byte of a rank."""
+        size = self.manifest["files"][0]["bytes"]
+        return float(self.manifest.get("seconds", size / ASSUMED_BYTES_PER_S)) / max(1, size)
+
+    def names(self, section: str) -> list[str]:
+        """The tensors of one section."""
+        return sorted({name for file in self.manifest["files"] for one, name, _, _ in file["slices"] if one == section})
+
     def read(self, section: str) -> dict[str, Tensor]:
         """All tensors of one section, whole."""
-        names = sorted(
-            {name for file in self.manifest["files"] for one, name, _, _ in file["slices"] if one == section}
-        )
-        found: dict[str, Tensor] = {}
+        with self.reader() as read_one:
+            return {name: read_one(section, name) for name in self.names(section)}
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[Callable[[str, str], Tensor]]:
+        """Reads one tensor (section, name) at a time, whole."""
         with _Files(self) as opened:
-            for name in names:
-                count = torch.Size(self.shapes[name]).numel()
-                found[name] = opened.elements(section, name, 0, count).reshape(list(self.shapes[name]))
-        return found
+            yield lambda section, name: opened.elements(
+                section, name, 0, torch.Size(self.shapes[name]).numel()
+            ).reshape(list(self.shapes[name]))
 
     def fill(self, slices: Iterable[Slice]) -> None:
         """Copy the stored elements into the `values` of these slices, whatever slices they were stored in."""
@@ -150,7 +163,14 @@ class Keeper:
     ranks: Ranks
     keep: int
     rejected: list[str] = field(default_factory=list)
-    save_seconds: float = 0.0
+    save_seconds: float = 0.0  # the last save of this attempt
+    seconds_per_byte: float = 1 / ASSUMED_BYTES_PER_S  # of what one rank writes
+
+    def expected_seconds(self, slices: Sequence[Slice]) -> float:
+        """How long a save of these slices should take: measured at the last one, or at the one that was restored, in
+        seconds for each byte of a rank; assumed before the first.
+        """
+        return sum(one.values.nbytes for one in slices) * self.seconds_per_byte
 
     def save(
         self, *, images: int, slices: Sequence[Slice], shapes: Mapping[str, Sequence[int]], progress: Mapping[str, Any]
@@ -170,12 +190,13 @@ class Keeper:
             "recipe": self.identity.recipe,
             "science_digest": self.identity.science_digest,
         }
-        manifest |= {"progress": dict(progress)}
+        manifest |= {"progress": dict(progress), "seconds": time.monotonic() - began}
         if self.ranks.rank == 0:
             complete(aside, final, manifest=manifest)
             self._prune()
         self.ranks.agree(True)  # nobody runs ahead of the rename
         self.save_seconds = time.monotonic() - began
+        self.seconds_per_byte = self.save_seconds / max(1, written[self.ranks.rank]["bytes"])
         size = sum(file["bytes"] for file in written)
         logger.info("saved checkpoint images=%d seconds=%.2f bytes=%d", images, self.save_seconds, size)
         return Checkpoint(final, manifest)
@@ -190,6 +211,7 @@ class Keeper:
             if fault is None:
                 checkpoint = opened(self.folder / name)
                 self._check_identity(checkpoint, accept_code=accept_code)
+                self.seconds_per_byte = checkpoint.seconds_per_byte
                 return checkpoint
             logger.error("checkpoint %s is damaged and not used: %s", self.folder / name, fault)
             self.rejected.append(name)

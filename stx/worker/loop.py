@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 MAX_SKIPPED_IN_A_ROW = 5
+SAVE_MARGIN = 1.5  # a save is begun only when so many times its expected seconds are left
 
 
 @dataclass
@@ -155,7 +156,7 @@ class Loop:
 
     def agree(self) -> Agreement:
         """The all-reduce of the step."""
-        due = self.ranks.rank == 0 and time.monotonic() - self.saved_at >= self.attempt.checkpoint_every_s
+        due = self.ranks.rank == 0 and time.monotonic() - self.saved_at >= self.interval
         flags = torch.tensor([runtime.stop_requested(), due], dtype=torch.float32, device=self.ranks.device)
         total, stop, save = self.ranks.sum(torch.cat([self.partition.square_norm().reshape(1), flags])).tolist()
         return Agreement(norm=math.sqrt(total) if total >= 0 else math.nan, stop=stop > 0, save=save > 0)
@@ -192,9 +193,9 @@ class Loop:
             self.reread()
         self.note_range(images)
         reached = images in self.goals
-        if agreed.stop and not reached and not self.save_fits():
-            self.leave(saved=False)
         if reached or agreed.save or agreed.stop:
+            if not self.save_fits(stop=agreed.stop):
+                self.leave(saved=False)
             checkpoint = self.save()
             if reached:
                 self.publish(checkpoint)
@@ -213,9 +214,26 @@ class Loop:
         self.attempt.notes.update({"saved": saved, "images": images, "unsaved_images": images - self.saved_images})
         raise Yielded
 
-    def save_fits(self) -> bool:
-        """Whether the time that is left is enough for a save; rank 0's clock speaks for all."""
-        return bool(self.ranks.agree(1.5 * self.keeper.save_seconds <= runtime.time_left()))
+    @property
+    def interval(self) -> float:
+        """Seconds from the end of a save to the next one that is due by time.
+
+        Longer than the cluster file's where the last save took so long that saving would take more than `max_stall`
+        of the time.
+        """
+        return max(self.attempt.checkpoint_every_s, self.keeper.save_seconds * (1 / self.attempt.max_stall - 1))
+
+    def save_fits(self, *, stop: bool) -> bool:
+        """Whether the time that is left is enough for a save; rank 0's clock speaks for all.
+
+        Who was asked to stop is ended after `stop_lead_s`, whatever the job's own limit is.
+        """
+        expected = self.keeper.expected_seconds(self.partition.written())
+        left = min(runtime.time_left(), self.attempt.stop_lead_s) if stop else runtime.time_left()
+        fits = bool(self.ranks.agree(SAVE_MARGIN * expected <= left))
+        if not fits:
+            logger.warning("save not begun expected_seconds=%.2f left_seconds=%.2f", expected, left)
+        return fits
 
     def save(self) -> Checkpoint:
         """Save the state after the last step."""
@@ -229,6 +247,9 @@ class Loop:
             progress=dump_progress(self.progress, attempt=self.attempt.number, updates=self.partition.updates),
         )
         self.saved_images, self.saved_at = images, time.monotonic()
+        if self.interval > self.attempt.checkpoint_every_s:
+            told = "next timed save seconds=%.0f, not every_s=%g: max_stall=%g"
+            logger.info(told, self.interval, self.attempt.checkpoint_every_s, self.attempt.max_stall)
         self.meter.paused(self.keeper.save_seconds)
         return checkpoint
 

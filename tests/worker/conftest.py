@@ -58,6 +58,7 @@ class Workshop:
         wants: tuple[int, ...] = (),
         layout: Mapping[str, Any] | None = None,
         checkpoint_every_s: float = 1e9,
+        max_stall: float = 1.0,
         science_digest: str = "d" * 64,
         accept_code: bool = False,
     ) -> Attempt:
@@ -88,7 +89,7 @@ class Workshop:
                 "inputs": described,
                 "threads": 1,
                 "hang_after_s": {"start": 900.0, "step": 600.0, "save": 900.0, "other": 1800.0},
-                "checkpoint": {"every_s": checkpoint_every_s, "keep": 2},
+                "checkpoint": {"every_s": checkpoint_every_s, "keep": 2, "max_stall": max_stall},
                 "time_s": 3600.0,
                 "stop_lead_s": 10.0,
                 "code": "",

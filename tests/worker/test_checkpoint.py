@@ -213,3 +213,15 @@ def test_the_manifest_lists_every_slice_and_who_wrote_it(tmp_path):
     manifest = records.read(save(keeper(tmp_path, attempt=3), 8).path / "manifest.json")
     assert manifest["files"][0]["slices"][0] == ["master", "a", 0, 6]
     assert (manifest["world_size"], manifest["attempt"], manifest["science_digest"]) == (1, 3, "science")
+
+
+def test_a_save_is_expected_to_take_what_the_last_one_took(tmp_path):
+    first, twice = keeper(tmp_path), [*slices(), *slices()]
+    size = sum(one.values.nbytes for one in slices())
+    assert first.expected_seconds(slices()) == size / checkpoints.ASSUMED_BYTES_PER_S
+    manifest = save(first, 8).manifest
+    written = manifest["files"][0]["bytes"]
+    assert first.expected_seconds(twice) == pytest.approx(2 * size * first.save_seconds / written)
+    second = keeper(tmp_path, attempt=2)
+    second.restore(accept_code=False)
+    assert second.expected_seconds(twice) == pytest.approx(2 * size * manifest["seconds"] / written)

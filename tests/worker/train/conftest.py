@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,7 +109,17 @@ class Runs:
         return self.as_source(made)
 
     def attempt(
-        self, *, wants=(TOTAL,), ranks=1, micro=None, latents=None, every_s=1e9, inputs=None, layout=None, **science
+        self,
+        *,
+        wants=(TOTAL,),
+        ranks=1,
+        micro=None,
+        latents=None,
+        every_s=1e9,
+        max_stall=1.0,
+        inputs=None,
+        layout=None,
+        **science,
     ):
         """An attempt of a train stage; `layout` are changes of the layout, everything else of the science."""
         micro = micro or BATCH // ranks
@@ -129,6 +140,7 @@ class Runs:
             wants=wants,
             layout=planned | (layout or {}),
             checkpoint_every_s=every_s,
+            max_stall=max_stall,
         )
 
 
@@ -271,3 +283,42 @@ def run_several(tmp_path):
         return [json.loads((attempt.folder.path / "notes.json").read_text()) for attempt, _ in tasks]
 
     return run
+
+
+class Forked:
+    """Attempts as forks of one warm process (forks.py)."""
+
+    def __init__(self):
+        command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("forks.py"))]
+        self.server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, attempt, *, ranks=1, stop_at=None, kill=None, deadline_s=None, fsync_s=0):
+        """One attempt to its end: the ranks' exit codes and the points of their last saves. `stop_at`: {rank: step}."""
+        environments = [
+            {"RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": ranks} for rank in range(ranks)
+        ]
+        environments = [{name: str(value) for name, value in one.items()} for one in environments]
+        task = {
+            "folder": str(attempt.folder.path),
+            "environments": [one | {"STX_ATTEMPT": str(attempt.folder.path)} for one in environments],
+            "logs": [str(attempt.folder.log(rank)) for rank in range(ranks)],
+            "stop_at": stop_at or {},
+            "kill": kill,
+            "deadline_s": deadline_s,
+            "fsync_s": fsync_s,
+        }
+        self.server.stdin.write(json.dumps(task) + "\n")
+        self.server.stdin.flush()
+        return json.loads(self.server.stdout.readline())
+
+    def end(self):
+        self.server.communicate(timeout=60)
+        assert self.server.returncode == 0
+
+
+@pytest.fixture(scope="session")
+def forked():
+    """Forked; starting it takes 5 s."""
+    started = Forked()
+    yield started
+    started.end()

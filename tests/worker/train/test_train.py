@@ -1,6 +1,7 @@
 """Real training of a tiny SiT with DeepSpeed, one rank, in this process."""
 
 import contextlib
+import dataclasses
 import shutil
 
 import numpy as np
@@ -179,12 +180,35 @@ def test_five_bad_batches_in_a_row_end_the_run(runs):
         train.run(runs.attempt(latents=latents))
 
 
-def test_a_save_that_does_not_fit_the_time_left_is_not_begun(runs, stop, monkeypatch):
-    attempt = runs.attempt(wants=(80, TOTAL))
-    monkeypatch.setenv("STX_DEADLINE", "0")
+def test_a_save_that_does_not_fit_the_time_left_is_not_begun(runs, stop):
+    """Who is asked to stop is ended after stop_lead_s; the milestone at 80 was saved without a hurry."""
+    attempt = dataclasses.replace(runs.attempt(wants=(80, TOTAL)), stop_lead_s=1e-6)
     stop.after(14)
     with pytest.raises(Yielded):
         train.run(attempt)
     assert attempt.notes["saved"] is False
     assert attempt.notes["unsaved_images"] == 5 * BATCH
     assert [path.name for path in checkpoints.found(attempt.stage.checkpoints)] == ["80-001"]
+    stop.after(10**9)
+    again = runs.attempt(wants=(80, TOTAL))
+    train.run(again)
+    assert (again.notes["from"], again.notes["recomputed_images"]) == (80, 5 * BATCH)
+
+
+def test_nothing_is_computed_that_cannot_be_saved(runs, monkeypatch):
+    """Past the last moment for a save a milestone is not begun either, and the rest of the time is not used up."""
+    attempt = runs.attempt(wants=(80, TOTAL))
+    monkeypatch.setenv("STX_DEADLINE", "0")
+    with pytest.raises(Yielded):
+        train.run(attempt)
+    assert (attempt.notes["saved"], attempt.notes["images"], attempt.notes["unsaved_images"]) == (False, 80, 80)
+    assert checkpoints.found(attempt.stage.checkpoints) == []
+
+
+@pytest.mark.parametrize(("max_stall", "saves"), [(1.0, STEPS), (1e-9, 2)])
+def test_saves_that_are_due_by_time_take_a_bounded_share_of_it(runs, caplog, max_stall, saves):
+    """Every step is a save where saving may take all the time; else the first, and then only what is wanted."""
+    caplog.set_level("INFO")
+    train.run(runs.attempt(every_s=0, max_stall=max_stall))
+    assert sum("saved checkpoint" in line for line in caplog.messages) == saves
+    assert any("max_stall" in line for line in caplog.messages) == (saves == 2)
