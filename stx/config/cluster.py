@@ -1,24 +1,25 @@
 """The cluster file: where stages run and how large their jobs are. Nothing in it is hashed; everything has a default.
 
 `stages.default` holds for every kind, `stages.KIND` is merged over it. A kind has either `ranks` on one node or
-`layouts`, an ordered list of which the first is used; plan checks the batch against all of them, so that another one
-can be chosen later.
+`layouts`, a list in order of preference; plan checks the batch against all of them, because each attempt takes the
+first that fits where it runs (stx/coordinator/layouts.py).
 """
 
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PrivateAttr
 
 from jobs import slots
 from stx import named
 from stx.config import schema
 from stx.config.load import read_document, value_at
 from stx.config.schema import Many, Positive, Problem, Section, choice, only, refusal, refusals
-from stx.config.yaml import dotted, flow
+from stx.config.yaml import Document, dotted, flow
 from stx.errors import ConfigError
 
 BUILT_IN = Path(__file__).parent / "clusters"
@@ -44,6 +45,7 @@ def _gpus(value: Any) -> Any:
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
 Gpus = Annotated[int, BeforeValidator(_gpus), Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
+ZeroStage = Annotated[int, Field(ge=0, le=3)]
 
 
 class Coordinator(Section):
@@ -95,13 +97,17 @@ class Limits(Section):
 
 
 class Layout(Section):
-    """One way to spread a run: W = nodes x ranks_per_node. Without micro_batch a rank takes its share in one go."""
+    """One way to spread a run: W = nodes x ranks_per_node. Without micro_batch a rank takes its share in one go; what
+    else it leaves open, its kind says.
+    """
 
     nodes: Positive = 1
     ranks_per_node: Positive = 1
     cpus_per_rank: Positive | None = None
     gpus_per_rank: Gpus | None = None
     micro_batch: Positive | None = None
+    zero_stage: ZeroStage | None = None
+    activation_checkpointing: bool | None = None
 
     @property
     def ranks(self) -> int:
@@ -118,7 +124,7 @@ class StageResources(Section):
     gpus_per_rank: Gpus = 0
     mem_gb: float = Field(default=4.0, gt=0)
     time: Seconds = 3600.0
-    zero_stage: Annotated[int, Field(ge=0, le=3)] = 1
+    zero_stage: ZeroStage = 1
     activation_checkpointing: bool = False
     compile: Annotated[bool, only(valid=False)] = False
     noise_on: Annotated[str, choice("loader", "device")] = "loader"
@@ -161,6 +167,21 @@ def _over(default: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in default.items() if hidden.get(key) not in own} | dict(own)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where the values of a cluster file stand. All are equal: two files that say the same are the same cluster."""
+
+    file: str = field(default="", compare=False)
+    document: Document = field(default=Document(file="", value=None, lines={}), compare=False)
+
+    def place(self, path: tuple[str | int, ...]) -> str:
+        """`c.yaml:3: stages.train.layouts[1].nodes = 2`; the line of what is around it where it is not in the file."""
+        lines, value = self.document.lines, value_at(self.document.value, path)
+        line = next((lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines), 1)
+        equals = "" if isinstance(value, Mapping) else f" = {flow(value)}"
+        return f"{self.file}:{line}: {dotted(path)}{equals}"
+
+
 class Cluster(Section):
     """A cluster file, with `name` = the built-in's or the file's. Its defaults suit processes on this machine."""
 
@@ -180,10 +201,20 @@ class Cluster(Section):
         default_factory=lambda: {"default": StageResources()}
     )
     on_event: Annotated[Many[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
+    _origin: Origin = PrivateAttr(default_factory=Origin)
 
     def resources(self, kind: str) -> StageResources:
         """What a job of `kind` asks for."""
         return self.stages.get(kind) or self.stages["default"]
+
+    def place(self, kind: str, path: tuple[str | int, ...]) -> str:
+        """Where `path` of what holds for a kind stands: under stages.KIND, or under stages.default."""
+        named = ("stages", kind, *path)
+        if not self._origin.file:
+            return f"cluster {self.name}: {dotted(named)}"
+        shared = ("stages", "default", *path)
+        lines = self._origin.document.lines
+        return self._origin.place(shared if shared in lines and named not in lines else named)
 
     def dump(self) -> dict[str, Any]:
         """Its JSON; parse with Cluster.model_validate."""
@@ -214,14 +245,8 @@ def _parse(path: Path, *, file: str) -> Cluster:
         raise ConfigError(
             "a cluster file is a mapping, this is not", where=file, hint=f"it has {', '.join(Cluster.model_fields)}"
         )
-    cluster = schema.validate(Cluster, {"name": path.stem, **mapping})
+    cluster, origin = schema.validate(Cluster, {"name": path.stem, **mapping}), Origin(file, document)
     if isinstance(cluster, Cluster):
+        cluster._origin = origin
         return cluster
-    raise schema.OptionsError([_error(problem, document=document, file=file) for problem in cluster])
-
-
-def _error(problem: Problem, *, document: Any, file: str) -> ConfigError:
-    path, value = problem.path, value_at(document.value, problem.path)
-    line = next((document.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in document.lines), 1)
-    equals = "" if isinstance(value, Mapping) else f" = {flow(value)}"
-    return ConfigError(problem.what, where=f"{file}:{line}: {dotted(path)}{equals}", hint=problem.hint)
+    raise schema.OptionsError([ConfigError(p.what, where=origin.place(p.path), hint=p.hint) for p in cluster])

@@ -9,9 +9,10 @@ A job that was given to the scheduler twice runs once: the second finds the firs
 """
 
 import contextlib
+import functools
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -21,7 +22,9 @@ from jobs.launcher import Launcher
 from jobs.spec import Cause, Handle, JobSpec
 from stx import named, records
 from stx.config.cluster import Cluster
+from stx.coordinator import layouts
 from stx.coordinator.journal import FULL
+from stx.coordinator.layouts import Option
 from stx.coordinator.snapshot import Code
 from stx.coordinator.survey import Progress, find_job, measure
 from stx.coordinator.topology import Vertex
@@ -47,11 +50,21 @@ def ask(question: Callable[[], T]) -> T:
 class Kind(Protocol):
     """stx/stages/NAME.py, as far as it is needed here."""
 
-    def layout(self, node: Node, cluster: Cluster) -> Mapping[str, Any]:
-        """How the work is spread, for attempt.json."""
+    def layouts(self, node: Node, cluster: Cluster) -> Sequence[Mapping[str, Any]]:
+        """How the work may be spread, for attempt.json, in order of preference."""
 
-    def job(self, node: Node, *, cluster: Cluster, tag: str, attempt_dir: Path, python: str, code: Path) -> JobSpec:
-        """The job."""
+    def job(
+        self,
+        node: Node,
+        *,
+        cluster: Cluster,
+        layout: Mapping[str, Any],
+        tag: str,
+        attempt_dir: Path,
+        python: str,
+        code: Path,
+    ) -> JobSpec:
+        """The job in one of them."""
 
 
 def load_kind(name: str) -> Kind:
@@ -160,11 +173,9 @@ class Attempts:
             self.judge(vertex, number, job_id=None, cause=Cause.SETUP, message=message)
 
     def _intent(self, vertex: Vertex, number: int, *, before: Progress) -> dict[str, Any]:
-        node, kind = vertex.node, self.load_kind(vertex.node.spec.kind)
-        tag, folder = self._tag(vertex, number), self.stage(vertex).attempt(number).path
-        job = kind.job(node, cluster=self.cluster, tag=tag, attempt_dir=folder, python=self.python, code=self.code.path)
+        chosen = self._option(vertex, number)
         return {
-            "tag": tag,
+            "tag": chosen.job.tag,
             "token": self.token,
             "number": number,
             "experiment": self.experiment,
@@ -173,12 +184,27 @@ class Attempts:
             "cluster": self.cluster.name,
             "code": self.code.digest,
             "before": before.dump(),
-            "job": job.dump(),
-            "attempt": self._attempt(vertex, number, job=job, layout=dict(kind.layout(node, self.cluster))),
+            "job": chosen.job.dump(),
+            "attempt": self._attempt(vertex, number, chosen),
         }
 
-    def _attempt(self, vertex: Vertex, number: int, *, job: JobSpec, layout: dict[str, Any]) -> dict[str, Any]:
-        node, cluster = vertex.node, self.cluster
+    def _option(self, vertex: Vertex, number: int) -> Option:
+        """The layout of this attempt, with its job."""
+        node, kind, stage = vertex.node, self.load_kind(vertex.node.spec.kind), self.stage(vertex)
+        job = functools.partial(
+            kind.job,
+            node,
+            cluster=self.cluster,
+            tag=self._tag(vertex, number),
+            attempt_dir=stage.attempt(number).path,
+            python=self.python,
+            code=self.code.path,
+        )
+        options = [Option(layout, job(layout=layout)) for layout in kind.layouts(node, self.cluster)]
+        return ask(lambda: layouts.choose(options, refusal=self.launcher.refusal, stage=stage)).option
+
+    def _attempt(self, vertex: Vertex, number: int, chosen: Option) -> dict[str, Any]:
+        node, cluster, job = vertex.node, self.cluster, chosen.job
         return {
             "tag": job.tag,
             "experiment": self.experiment,
@@ -188,7 +214,7 @@ class Attempts:
             "spec": node.spec.hashed(),
             "wants": list(vertex.wants),
             "where": dict(node.where),
-            "layout": layout,
+            "layout": dict(chosen.layout),
             "inputs": {name: self._input(value) for name, value in node.spec.inputs.items()},
             "threads": job.resources.cpus_per_rank,
             "checkpoint": cluster.checkpoint.model_dump(),

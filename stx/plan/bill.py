@@ -64,9 +64,18 @@ class _Rate:
     basis: str
 
 
-def bill(graph: Graph, lines: Sequence[PlanLine], cluster: Cluster, *, seen: Mapping[str, Seen] | None = None) -> Bill:
-    """The bill of what is left to do. Two nodes with one key are paid once."""
-    rates = _rates(graph, cluster, seen or {})
+def bill(
+    graph: Graph,
+    lines: Sequence[PlanLine],
+    cluster: Cluster,
+    *,
+    seen: Mapping[str, Seen] | None = None,
+    ranks: Mapping[str, int] | None = None,
+) -> Bill:
+    """The bill of what is left to do. Two nodes with one key are paid once. `ranks`: of the layout that is used, by
+    kind; the first layout's where nothing is said.
+    """
+    rates = _rates(graph, cluster, seen or {}, ranks=ranks or {})
     rows = []
     whole = unique(graph.nodes)
     stages: dict[str, list[PlanLine]] = {}
@@ -145,7 +154,7 @@ def _left(node: Node, seen: Seen) -> float:
     return 1.0
 
 
-def _rates(graph: Graph, cluster: Cluster, seen: Mapping[str, Seen]) -> dict[str, _Rate]:
+def _rates(graph: Graph, cluster: Cluster, seen: Mapping[str, Seen], *, ranks: Mapping[str, int]) -> dict[str, _Rate]:
     rates: dict[str, _Rate] = {}
     for kind in dict.fromkeys(node.spec.kind for node in graph.nodes):
         given = cluster.resources(kind).flops_per_s
@@ -156,8 +165,8 @@ def _rates(graph: Graph, cluster: Cluster, seen: Mapping[str, Seen]) -> dict[str
             words = f"measured on {number} finished {kind} stage{'s' if number > 1 else ''} of the store"
             rates[kind] = _Rate(sum(flops for flops, _ in measured) / seconds, words)
         elif given is not None:
-            ranks = base.layouts_of(cluster.resources(kind))[0].ranks
-            rates[kind] = _Rate(given * ranks, f"flops_per_s of cluster {cluster.name}")
+            size = ranks.get(kind, base.layouts_of(cluster.resources(kind))[0].ranks)
+            rates[kind] = _Rate(given * size, f"flops_per_s of cluster {cluster.name}")
     return rates
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from stx.config import schema
 from stx.config.cluster import Cluster
-from stx.config.load import Experiment
+from stx.config.load import Experiment, Point
 from stx.config.schema import OptionsError, Problem
+from stx.errors import PlanError
 from stx.plan import drafts
 from stx.plan.drafts import Parsed, ParsedStage
 from stx.plan.join import Coordinates, Row, natural_join
@@ -184,7 +185,7 @@ def _place(stage: ParsedStage, parsed: Parsed, *, index: int, row: Row[Made]) ->
 
 
 def _check_layouts(stage: ParsedStage, made: Sequence[Made], cluster: Cluster) -> None:
-    """Every distinct batch and precision fits the cluster file; the node that does not is named by its option."""
+    """Every distinct batch and precision fits every layout of the cluster file."""
     seen: set[Any] = set()
     for item, parsed in _with_points(stage, made):
         asked = tuple(item.spec.science.get(name) for name in ("global_batch", "precision"))
@@ -192,10 +193,20 @@ def _check_layouts(stage: ParsedStage, made: Sequence[Made], cluster: Cluster) -
             continue
         seen.add(asked)
         try:
-            stage.kind.layout(Node(item.place.name, item.stage, item.spec), cluster)
+            stage.kind.layouts(Node(item.place.name, item.stage, item.spec), cluster)
         except LayoutError as error:
-            problem = Problem(error.path, f"{error.what} ({cluster.name})", error.hint)
-            raise drafts.refused(stage.draft, parsed.point, problem) from None
+            raise _misfit(error, stage, parsed.point, cluster) from None
+
+
+def _misfit(error: LayoutError, stage: ParsedStage, point: Point, cluster: Cluster) -> OptionsError:
+    """Every entry of the cluster file that does not fit, each at its place, with the place of what it does not fit."""
+    option = drafts.refused(stage.draft, point, Problem((error.option,), "")).where
+    return OptionsError(
+        [
+            PlanError(f"{fault.what} ({option})", where=cluster.place(stage.kind.name, fault.path), hint=fault.hint)
+            for fault in error.faults
+        ]
+    )
 
 
 def _with_points(stage: ParsedStage, made: Sequence[Made]) -> Iterator[tuple[Made, Parsed]]:

@@ -24,7 +24,7 @@ from stx.stages.base import Bound, Inputs
 
 RECIPE = 1
 job = base.job
-layout = base.layout
+layouts = base.layouts
 
 OF_TRAINING = ("steps", "batch", "lr", "channels", "latent_channels", "layers_per_block", "mid_attention", "kl_weight")
 

@@ -4,7 +4,8 @@ A kind is one file, stx/stages/NAME.py (its computation is stx/worker/NAME.py), 
     RECIPE, Options             the version of its computation; its options
     check(options, inputs)      what arithmetic can refuse
     cost(options, inputs, wants)
-    layout(node, cluster), job(node, ...)
+    layouts(node, cluster)      how its work may be spread, in order of preference
+    job(node, ...)              its job in one of these layouts
 and, where it differs from `Kind`'s defaults,
     derived(inputs)             inputs that follow from the named ones
     results(options, inputs)    which result of a growing input is consumed (images seen); the others are consumed whole
@@ -15,7 +16,7 @@ and, where it differs from `Kind`'s defaults,
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,12 @@ SEVERAL_RANKS = ("train", "latents", "features", "sample")
 
 
 class LayoutError(PlanError):
-    """An option, at `path`, does not go with what the cluster file asks for."""
+    """What the cluster file gives a kind, at paths below stages.KIND, does not go with a stage, because of `option`."""
 
-    def __init__(self, path: tuple[str | int, ...], what: str, *, hint: str) -> None:
-        super().__init__(what, hint=hint)
-        self.path = path
+    def __init__(self, faults: Sequence[Problem], *, option: str) -> None:
+        super().__init__(faults[0].what, hint=faults[0].hint)
+        self.faults = tuple(faults)
+        self.option = option
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +110,7 @@ class Kind:
     options: type[StageOptions]
     check: Callable[[Any, Inputs], list[Problem]]
     cost: Callable[[Any, Inputs, tuple[int, ...]], Cost]
-    layout: Callable[[Node, Cluster], dict[str, Any]]
+    layouts: Callable[[Node, Cluster], tuple[dict[str, Any], ...]]
     derived: Callable[[Inputs], Inputs]
     results: Callable[[Any, Inputs], Mapping[str, int]]
     wants: Callable[[Any, Inputs], tuple[int, ...]]
@@ -126,7 +128,7 @@ def kind_named(name: str) -> Kind:
         options=module.Options,
         check=module.check,
         cost=module.cost,
-        layout=module.layout,
+        layouts=module.layouts,
         derived=getattr(module, "derived", no_derived),
         results=getattr(module, "results", no_results),
         wants=getattr(module, "wants", no_wants),
@@ -135,33 +137,39 @@ def kind_named(name: str) -> Kind:
     )
 
 
-def row_layout(node: Node, cluster: Cluster) -> dict[str, Any]:
+def row_layouts(node: Node, cluster: Cluster) -> tuple[dict[str, Any], ...]:
     """Any number of ranks, which share the stage's rows (stx/worker/units.py)."""
     resources = cluster.resources(node.spec.kind)
-    return layout_of(layouts_of(resources)[0], resources)
+    return tuple(layout_of(one, resources) for one in layouts_of(resources))
 
 
-def layout(node: Node, cluster: Cluster) -> dict[str, Any]:
+def layouts(node: Node, cluster: Cluster) -> tuple[dict[str, Any], ...]:
     """One rank; what a kind asks for that cannot share its work. PlanError if the cluster file gives it more."""
     kind = node.spec.kind
-    ranks = layouts_of(cluster.resources(kind))[0].ranks
-    if ranks != 1:
-        raise PlanError(
-            f"{kind} stages run on one rank",
-            where=f"cluster {cluster.name}: stages.{kind}: {ranks} ranks",
-            hint=f"only {', '.join(SEVERAL_RANKS)} stages may have more; give theirs under stages.KIND",
-        )
-    return row_layout(node, cluster)
+    planned = row_layouts(node, cluster)
+    for number, one in enumerate(planned):
+        if one["ranks"] != 1:
+            raise PlanError(
+                f"{kind} stages run on one rank, these are {one['ranks']}",
+                where=cluster.place(kind, place_of(number, cluster.resources(kind))),
+                hint=f"only {', '.join(SEVERAL_RANKS)} stages may have more; give theirs under stages.KIND",
+            )
+    return planned
 
 
-def host_layout(node: Node, cluster: Cluster) -> dict[str, Any]:
+def host_layouts(node: Node, cluster: Cluster) -> tuple[dict[str, Any], ...]:
     """The same for kinds that compute on the CPU only."""
-    return layout(node, cluster) | {"gpus_per_rank": 0}
+    return tuple(one | {"gpus_per_rank": 0} for one in layouts(node, cluster))
 
 
 def layouts_of(resources: StageResources) -> tuple[Layout, ...]:
-    """The layouts of a kind, the first being the one that is used."""
+    """The layouts of a kind, in order of preference."""
     return resources.layouts or (Layout(ranks_per_node=resources.ranks),)
+
+
+def place_of(number: int, resources: StageResources) -> tuple[str | int, ...]:
+    """Where a layout of `layouts_of` stands, below stages.KIND."""
+    return ("ranks",) if resources.layouts is None else ("layouts", number)
 
 
 def layout_of(chosen: Layout, resources: StageResources) -> dict[str, Any]:
@@ -177,26 +185,31 @@ def layout_of(chosen: Layout, resources: StageResources) -> dict[str, Any]:
     }
 
 
-def job(node: Node, *, cluster: Cluster, tag: str, attempt_dir: Path, python: str, code: Path) -> JobSpec:
+def job(
+    node: Node, *, cluster: Cluster, layout: Mapping[str, Any], tag: str, attempt_dir: Path, python: str, code: Path
+) -> JobSpec:
     """The job of one attempt: `python -m stx.worker run <attempt dir>` on every rank, from the store's sources."""
-    resources = cluster.resources(node.spec.kind)
-    planned = kind_named(node.spec.kind).layout(node, cluster)
     searched = [str(code), *filter(None, [os.environ.get("PYTHONPATH")])]
     return JobSpec(
         tag=tag,
         argv=(python, "-m", "stx.worker", "run", str(attempt_dir)),
         attempt_dir=attempt_dir,
         cwd=attempt_dir,
-        resources=Resources(
-            nodes=planned["nodes"],
-            ranks_per_node=planned["ranks_per_node"],
-            cpus_per_rank=planned["cpus_per_rank"],
-            gpus_per_rank=planned["gpus_per_rank"],
-            mem_gb=resources.mem_gb,
-            time_s=resources.time,
-        ),
+        resources=request(layout, cluster.resources(node.spec.kind)),
         env={"PYTHONPATH": os.pathsep.join(searched)},
         stop_lead_s=cluster.stop_lead_s,
+    )
+
+
+def request(layout: Mapping[str, Any], resources: StageResources) -> Resources:
+    """What a launcher is asked for."""
+    return Resources(
+        nodes=layout["nodes"],
+        ranks_per_node=layout["ranks_per_node"],
+        cpus_per_rank=layout["cpus_per_rank"],
+        gpus_per_rank=layout["gpus_per_rank"],
+        mem_gb=resources.mem_gb,
+        time_s=resources.time,
     )
 
 

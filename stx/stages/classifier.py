@@ -8,7 +8,7 @@ from stx.stages.base import Bound, Inputs
 
 RECIPE = 1
 job = base.job
-layout = base.layout
+layouts = base.layouts
 
 
 class Options(StageOptions):

@@ -18,7 +18,7 @@ from stx.stages.base import Inputs
 
 RECIPE = 1
 job = base.job
-layout = base.layout
+layouts = base.layouts
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 

@@ -10,7 +10,7 @@ from stx.stages.base import Bound, Inputs
 
 RECIPE = 1
 job = base.job
-layout = base.layout
+layouts = base.layouts
 
 # metric -> the names of its scores
 METRICS = {

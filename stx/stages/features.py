@@ -12,7 +12,7 @@ from stx.times import DISTRIBUTIONS
 
 RECIPE = 1
 job = base.job
-layout = base.row_layout
+layouts = base.row_layouts
 VALUE_BYTES = {"bf16": 2, "fp32": 4}
 
 

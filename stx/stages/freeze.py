@@ -14,7 +14,7 @@ from stx.times import INTERPOLANTS
 
 RECIPE = 1
 job = base.job
-layout = base.host_layout
+layouts = base.host_layouts
 
 
 def step_or_last(value: Any) -> str | int:

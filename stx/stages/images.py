@@ -24,7 +24,7 @@ from stx.stages.base import Bound, Inputs
 
 RECIPE = 1
 job = base.job
-layout = base.host_layout
+layouts = base.host_layouts
 
 SOURCES = "stx.sources"
 RGB = 3

@@ -29,7 +29,7 @@ from stx.stages.base import Inputs
 
 RECIPE = 1
 job = base.job
-layout = base.layout
+layouts = base.layouts
 wants = sample.wants
 
 

@@ -11,7 +11,7 @@ from stx.stages.base import Bound, Inputs
 
 RECIPE = 1
 job = base.job
-layout = base.row_layout
+layouts = base.row_layouts
 VALUE_BYTES = {"fp32": 4, "fp16": 2}
 
 

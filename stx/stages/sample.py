@@ -27,7 +27,7 @@ from stx.stages.base import Bound, Inputs
 
 RECIPE = 2  # 2: steps on an edge of the guidance interval are inside it, whatever rounding says
 job = base.job
-layout = base.row_layout
+layouts = base.row_layouts
 FEW = 8  # enough for every metric
 
 

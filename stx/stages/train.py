@@ -4,8 +4,9 @@ Steps and milestones are no part of the key: raising them resumes. Everything th
 images-seen count is. World size and micro-batch are the cluster file's; every layout of it must divide the batch.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, PlainValidator
 
@@ -20,7 +21,7 @@ from stx.config.alignment.base import (
     module,
     parse_alignment,
 )
-from stx.config.cluster import Cluster, Layout
+from stx.config.cluster import Cluster, Layout, StageResources
 from stx.config.schema import (
     Milestones,
     Positive,
@@ -178,42 +179,64 @@ def alignment_cost(options: Options, inputs: Inputs) -> AlignmentCost:
     return price
 
 
-def layout(node: Node, cluster: Cluster) -> dict[str, Any]:
-    """The first layout of the cluster file, with its share of the global batch."""
+def layouts(node: Node, cluster: Cluster) -> tuple[dict[str, Any], ...]:
+    """Every layout of the cluster file, with its share of the global batch; LayoutError if one of them has no such."""
     resources, science = cluster.resources("train"), node.spec.science
-    batch = science["global_batch"]
-    if science["precision"] == BF16_WEIGHTS and resources.zero_stage == 0:
-        raise LayoutError(
-            ("precision",),
-            "does not go with zero_stage 0 of the cluster file: DeepSpeed would take a step that nobody asked for",
-            hint="zero_stage 1, 2 or 3 under stages.train of the cluster file; or bf16_autocast or fp32",
+    made, faults = [], []
+    for number, one in enumerate(base.layouts_of(resources)):
+        micro_batch = one.micro_batch or max(1, science["global_batch"] // one.ranks)
+        if science["global_batch"] % (one.ranks * micro_batch):
+            faults.append(_indivisible(one, science["global_batch"], place=base.place_of(number, resources)))
+        made.append(
+            base.layout_of(one, resources)
+            | {
+                "micro_batch": micro_batch,
+                "accumulation": science["global_batch"] // (one.ranks * micro_batch),
+                "zero_stage": _own(one.zero_stage, resources.zero_stage),
+                "activation_checkpointing": _own(one.activation_checkpointing, resources.activation_checkpointing),
+                "compile": resources.compile,
+            }
         )
-    layouts = base.layouts_of(resources)
-    micro_batch, *_ = [divide(batch, option) for option in layouts]  # every layout, not only the first
-    return base.layout_of(layouts[0], resources) | {
-        "micro_batch": micro_batch,
-        "accumulation": batch // (layouts[0].ranks * micro_batch),
-        "zero_stage": resources.zero_stage,
-        "activation_checkpointing": resources.activation_checkpointing,
-        "compile": resources.compile,
-    }
+    if faults:
+        raise LayoutError(faults, option="global_batch")
+    if science["precision"] == BF16_WEIGHTS:
+        _check_zero(made, resources)
+    return tuple(made)
 
 
-def divide(global_batch: int, chosen: Layout) -> int:
-    """The micro-batch of a layout; LayoutError if the batch is not divisible by W x micro_batch."""
-    micro_batch = chosen.micro_batch or max(1, global_batch // chosen.ranks)
-    if global_batch % (chosen.ranks * micro_batch) == 0:
-        return micro_batch
+Own = TypeVar("Own")
+
+
+def _own(own: Own | None, shared: Own) -> Own:
+    return shared if own is None else own
+
+
+def _indivisible(chosen: Layout, global_batch: int, *, place: tuple[str | int, ...]) -> Problem:
     rows = f" x micro_batch {chosen.micro_batch}" if chosen.micro_batch else ""
     unit = chosen.ranks * (chosen.micro_batch or 1)
-    near = [count for count in (global_batch // unit * unit, global_batch // unit * unit + unit) if count]
-    raise LayoutError(
-        ("global_batch",),
-        f"not divisible by {chosen.nodes} node(s) x {chosen.ranks_per_node} ranks{rows} = {unit}, a layout of the"
-        " cluster file",
-        hint=f"every layout under stages.train must divide the global batch ({' or '.join(map(str, near))} would do"
-        " here), so that any of them may be used",
+    divisors = [count for count in range(1, global_batch + 1) if global_batch % count == 0]
+    near = [*[one for one in divisors if one < unit][-1:], *[one for one in divisors if one > unit][:1]]
+    return Problem(
+        place,
+        f"{chosen.nodes} node(s) x {chosen.ranks_per_node} ranks{rows} = {unit} does not divide the global batch",
+        f"every layout must divide it, because any may be used: {' or '.join(map(str, near))} would do here",
     )
+
+
+def _check_zero(made: Sequence[Mapping[str, Any]], resources: StageResources) -> None:
+    faults = []
+    for number, one in enumerate(made):
+        if one["zero_stage"] == 0:
+            own = base.layouts_of(resources)[number].zero_stage is not None
+            faults.append(
+                Problem(
+                    (*base.place_of(number, resources), "zero_stage") if own else ("zero_stage",),
+                    "ZeRO 0 does not go with bf16_weights: DeepSpeed would take a step that nobody asked for",
+                    "zero_stage 1, 2 or 3; or precision bf16_autocast or fp32",
+                )
+            )
+    if faults:
+        raise LayoutError(faults, option="precision")
 
 
 def check_weights(weights: str, ema_decay: float | None, run: Bound) -> list[Problem]:

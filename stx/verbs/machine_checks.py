@@ -23,7 +23,7 @@ from jobs.launchers.local import memory_gb
 from jobs.spec import Resources
 from stx.config.cluster import Cluster, Layout, StageResources
 from stx.report.words import plural
-from stx.stages.base import layouts_of
+from stx.stages.base import layout_of, layouts_of, request
 from stx.verbs.check import Check, fail, good, warn
 from stx.verbs.launching import launcher_of
 from stx.verbs.refuse import missing_program, path_with
@@ -148,14 +148,18 @@ def worker() -> Iterator[Check]:
 
 
 def sizes(cluster: Cluster) -> Iterator[Check]:
-    """Every job that the cluster file asks for fits this machine."""
+    """Of every job that the cluster file asks for, one of its layouts fits this machine."""
     launcher, refused = launcher_of(cluster), False
     for kind, resources in cluster.stages.items():
-        for layout in layouts_of(resources):
-            reason = launcher.refusal(_job(layout, resources))
-            if reason:
+        reasons = [launcher.refusal(_job(layout, resources)) for layout in layouts_of(resources)]
+        for number, reason in enumerate(reasons):
+            place = f"cluster {cluster.name}: stages.{kind}"
+            if reason and all(reasons):
                 refused = True
-                yield fail("job sizes", f"cluster {cluster.name}: stages.{kind}: {reason}", "ask for less")
+                yield fail("job sizes", f"{place}: {reason}", "ask for less")
+            elif reason:
+                refused = True
+                yield warn("job sizes", f"{place}: layout {number + 1} is never used here: {reason}", "see stx plan")
     if not refused:
         yield good("job sizes", f"all jobs of cluster {cluster.name} fit: {plural(slots.cores(), 'core')} for jobs")
 
@@ -174,14 +178,7 @@ def crowd(cluster: Cluster) -> Iterator[Check]:
 
 
 def _job(layout: Layout, resources: StageResources) -> Resources:
-    cpus, gpus = layout.cpus_per_rank, layout.gpus_per_rank
-    return Resources(
-        nodes=layout.nodes,
-        ranks_per_node=layout.ranks_per_node,
-        cpus_per_rank=resources.cpus_per_rank if cpus is None else cpus,
-        gpus_per_rank=resources.gpus_per_rank if gpus is None else gpus,
-        mem_gb=resources.mem_gb,
-    )
+    return request(layout_of(layout, resources), resources)
 
 
 def limits() -> Iterator[Check]:

@@ -4,7 +4,7 @@ same before it starts.
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Any, TextIO
 from stx import named, plan, records
 from stx.config.cluster import Cluster, load_cluster
 from stx.config.load import Experiment, load_experiment
+from stx.coordinator import layouts
+from stx.coordinator.layouts import Choice
 from stx.coordinator.snapshot import running_science
 from stx.errors import StoreError
 from stx.paths import ExperimentDir, Store
@@ -20,6 +22,7 @@ from stx.plan import Bill, BillRow, PlanLine, Verb
 from stx.report.words import duration, flops, plural, size
 from stx.spec import Graph, Node
 from stx.verbs import advice, console
+from stx.verbs.launching import launcher_of
 from stx.verbs.refuse import refuse_impossible
 from stx.verbs.select import load_graph, store_root
 
@@ -30,7 +33,9 @@ VERB_STYLES = {"cached": "dim", "attach": "cyan", "resume": "blue", "run": "gree
 
 @dataclass(frozen=True)
 class Planned:
-    """An experiment file as planned against a store. `previous` is the graph that was submitted last under its name."""
+    """An experiment file as planned against a store. `previous` is the graph that was submitted last under its name;
+    `chosen` are the layouts that a first attempt takes here, by kind.
+    """
 
     file: Path
     experiment: Experiment
@@ -40,6 +45,7 @@ class Planned:
     previous: Graph | None
     lines: Sequence[PlanLine]
     bill: Bill
+    chosen: Mapping[str, Choice]
 
     @property
     def directory(self) -> ExperimentDir:
@@ -74,8 +80,11 @@ def prepare(
         ) from error
     lines = plan.lines(graph, seen, previous=previous, place=place_in(experiment))
     refuse_impossible(lines, experiment=experiment, cluster=where)
-    bill = plan.bill(graph, lines, where, seen=seen)
-    return Planned(file, experiment, where, place, graph, previous, lines, bill)
+    first = {node.spec.kind: node for node in graph.nodes}
+    refusal = launcher_of(where).refusal
+    chosen = {kind: layouts.choose(layouts.planned(node, where), refusal=refusal) for kind, node in first.items()}
+    bill = plan.bill(graph, lines, where, seen=seen, ranks={kind: one.ranks for kind, one in chosen.items()})
+    return Planned(file, experiment, where, place, graph, previous, lines, bill, chosen)
 
 
 def previous_graph(experiment: ExperimentDir) -> Graph | None:
@@ -91,7 +100,7 @@ def place_in(experiment: Experiment) -> Callable[[Node, str], str]:
 def show(planned: Planned, *, every: bool, stream: TextIO) -> str:
     """The lines, the bill and the one-line summary."""
     parts = [lines_table(planned.lines, every=every, stream=stream), "", bill_table(planned.bill, stream=stream)]
-    notes = [*batches(planned), *teachers(planned.bill), *other_code(planned)]
+    notes = [*batches(planned), *passed_over(planned), *teachers(planned.bill), *other_code(planned)]
     if notes:
         parts += ["", *notes]
     return "\n".join([*parts, "", summary(planned)])
@@ -145,7 +154,7 @@ def batches(planned: Planned) -> list[str]:
     for node in planned.graph.nodes:
         if node.spec.kind != "train":
             continue
-        layout = named.load("stx.stages", "train").layout(node, planned.cluster)
+        layout = named.load("stx.stages", "train").layouts(node, planned.cluster)[planned.chosen["train"].number]
         parts = (
             f"{plural(layout['ranks'], 'rank')} x {layout['micro_batch']} images x {layout['accumulation']} accumulated"
         )
@@ -153,6 +162,15 @@ def batches(planned: Planned) -> list[str]:
         words = f"global batch {total} = {parts}; {node.wants[-1] // total:,} steps = {node.wants[-1]:,} images"
         groups.setdefault(words, []).append(node.stage)
     return [f"{', '.join(dict.fromkeys(stages))}: {words}" for words, stages in groups.items()]
+
+
+def passed_over(planned: Planned) -> list[str]:
+    """Of each kind with several layouts, those before the first that could ever start here."""
+    return [
+        f"{kind} stages: layout {one.number + 1} of cluster {planned.cluster.name} is used here; {number}: {why}"
+        for kind, one in planned.chosen.items()
+        for number, why in enumerate(one.passed, start=1)
+    ]
 
 
 def teachers(bill: Bill) -> list[str]:

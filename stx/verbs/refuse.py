@@ -13,10 +13,10 @@ from pathlib import Path
 
 import stx
 from jobs.launcher import Launcher
-from jobs.spec import JobSpec
-from stx import named, plan
+from stx import plan
 from stx.config.cluster import Cluster
 from stx.config.load import Experiment
+from stx.coordinator import layouts
 from stx.errors import PlanError
 from stx.plan import PlanLine
 from stx.spec import Graph
@@ -41,15 +41,13 @@ def _refuse_sizes(todo: Sequence[PlanLine], *, cluster: Cluster, launcher: Launc
     """A job that can never fit the machine is refused here, not left in a queue for ever."""
     first = {line.node.stage: line.node for line in todo}  # all points of a sweep ask for the same
     for node in first.values():
-        kind = named.load("stx.stages", node.spec.kind)
-        job: JobSpec = kind.job(
-            node, cluster=cluster, tag="plan", attempt_dir=Path("/"), python=sys.executable, code=Path("/")
-        )
-        reason = launcher.refusal(job.resources)
-        if reason:
+        options = layouts.planned(node, cluster)
+        reasons = [launcher.refusal(one.job.resources) for one in options]
+        if all(reasons):
+            every = "; ".join(dict.fromkeys(reason for reason in reasons if reason))
             where = f"cluster {cluster.name}: stages.{node.spec.kind}"
             raise PlanError(
-                f"{node.name} would never start: {reason}", where=where, hint="ask for less in the cluster file"
+                f"{node.name} would never start: {every}", where=where, hint="ask for less in the cluster file"
             )
 
 

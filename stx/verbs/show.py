@@ -71,6 +71,9 @@ def _parts(place: Store, chosen: Chosen, node: Node, line: Line, attempts: Seque
         parts.append(
             console.table(ATTEMPTS, rows, right=frozenset({"ranks", "redone"}), drop=("code", "host", "redone"))
         )
+    spread = ran_as(attempts)
+    if spread:
+        parts.append("ran as: " + "; ".join(spread))
     versions = next((one.versions for one in reversed(attempts) if one.versions), {})
     if versions:
         parts.append("ran with: " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items())))
@@ -83,6 +86,15 @@ def _parts(place: Store, chosen: Chosen, node: Node, line: Line, attempts: Seque
             console.table(("images seen", "payload digest", "path"), results, right=frozenset({"images seen"}))
         )
     return parts
+
+
+def ran_as(attempts: Sequence[AttemptFacts]) -> list[str]:
+    """The layouts of the attempts, each with those that had it: 2 ranks, ZeRO 1 (attempt 1, 2)."""
+    groups: dict[str, list[str]] = {}
+    for one in attempts:
+        if one.layout:
+            groups.setdefault(one.layout, []).append(str(one.number))
+    return [f"{words} (attempt {', '.join(numbers)})" for words, numbers in groups.items()]
 
 
 def _options(node: Node, *, role: str) -> list[Told]:

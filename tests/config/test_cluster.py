@@ -99,6 +99,14 @@ def test_layouts_replace_the_default_ranks(parse):
     assert [layout.ranks for layout in cluster.resources("train").layouts or ()] == [16]
 
 
+def test_what_a_kind_asks_for_is_found_in_the_file(parse):
+    cluster = parse("stages:\n  default: {ranks: 2}\n  train:\n    layouts:\n      - {nodes: 2}\n      - {nodes: 1}\n")
+    assert cluster.place("train", ("layouts", 1, "nodes")).endswith("mine.yaml:6: stages.train.layouts[1].nodes = 1")
+    assert cluster.place("train", ("zero_stage",)).endswith("mine.yaml:3: stages.train.zero_stage")
+    assert cluster.place("images", ("ranks",)).endswith("mine.yaml:2: stages.default.ranks = 2")
+    assert Cluster(name="made").place("images", ("ranks",)) == "cluster made: stages.images.ranks"
+
+
 def test_dump_is_json_that_reads_back(parse):
     cluster = parse("stages:\n  default: {ranks: 2}\n  train: {layouts: [{nodes: 2}], gpus_per_rank: auto}\n")
     assert Cluster.model_validate(cluster.dump()) == cluster

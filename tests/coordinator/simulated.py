@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jobs import files, outcome
 from jobs.files import AttemptDir
@@ -14,6 +15,7 @@ from stx.config.cluster import Cluster
 from stx.errors import BackendError
 from stx.paths import StageDir
 from stx.spec import GROWING, Artifact, Node, StageSpec, wanted
+from stx.stages.base import layouts_of
 
 
 class Killed(BaseException):
@@ -65,11 +67,11 @@ class Job:
 class SimKind:
     """A stage kind whose jobs nobody really runs."""
 
-    def layout(self, node: Node, cluster: Cluster) -> Mapping[str, int]:
-        return {"ranks": cluster.resources(node.spec.kind).ranks}
+    def layouts(self, node: Node, cluster: Cluster) -> list[Mapping[str, int]]:
+        return [{"ranks": one.ranks} for one in layouts_of(cluster.resources(node.spec.kind))]
 
-    def job(self, node: Node, *, cluster: Cluster, tag: str, attempt_dir: Path, python: str, code: Path) -> JobSpec:
-        resources = Resources(ranks_per_node=cluster.resources(node.spec.kind).ranks)
+    def job(self, node: Node, *, layout: Mapping[str, int], tag: str, attempt_dir: Path, **_: Any) -> JobSpec:
+        resources = Resources(ranks_per_node=layout["ranks"])
         return JobSpec(tag=tag, argv=("true",), attempt_dir=attempt_dir, cwd=attempt_dir, resources=resources)
 
 
@@ -81,6 +83,7 @@ class SimLauncher:
         self.jobs: list[Job] = []
         self.fail_polls = False
         self.refuse = ""
+        self.largest = 10**9
         self.timeouts = 0
         self.polls = 0
 
@@ -88,7 +91,7 @@ class SimLauncher:
         return self.name
 
     def refusal(self, resources: Resources) -> str | None:
-        return None
+        return f"{resources.ranks} ranks" if resources.ranks > self.largest else None
 
     def render(self, job: JobSpec) -> str:
         return " ".join(job.argv)

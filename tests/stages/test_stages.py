@@ -7,7 +7,7 @@ import pytest
 
 from stx import sizes
 from stx.config.cluster import Cluster
-from stx.errors import PlanError
+from stx.errors import ConfigError, PlanError
 from stx.sizes import LatentShape, parse_model
 from stx.stages import base, command, train
 
@@ -134,17 +134,19 @@ def test_the_worker_is_told_the_networks(expand):
         ({"micro_batch": 16}, False),
     ],
 )
-def test_every_layout_must_divide_the_global_batch(expand, refused, layout, fits):
+def test_every_layout_must_divide_the_global_batch(expand, layout, fits):
     cluster = Cluster.model_validate({"name": "big", "stages": {"train": {"layouts": [{}, layout]}}})
     if fits:
         expand(cluster=cluster)
     else:
-        message = refused(cluster=cluster)
-        assert message.startswith(":3: defaults.train.global_batch = 8\n  not divisible by")
-        assert "(big)" in message
+        with pytest.raises(
+            ConfigError, match=r"does not divide the global batch .*/e.yaml:3: .*global_batch = 8\)"
+        ) as caught:
+            expand(cluster=cluster)
+        assert str(caught.value).startswith("cluster big: stages.train.layouts[1]\n  1 node(s) x ")
 
 
-def test_the_first_layout_is_used(expand):
+def test_a_layout_is_what_the_attempt_records_and_its_job_asks_for(expand):
     resources = {
         "layouts": [{"ranks_per_node": 2, "micro_batch": 2, "gpus_per_rank": 1}, {}],
         "mem_gb": 3,
@@ -153,7 +155,9 @@ def test_the_first_layout_is_used(expand):
     }
     cluster = Cluster.model_validate({"stages": {"train": resources}, "stop_lead_s": 7})
     node = expand(cluster=cluster)["phase1"]
-    assert train.layout(node, cluster) == {
+    first, second = train.layouts(node, cluster)
+    assert second["ranks"] == 1
+    assert first == {
         "nodes": 1,
         "ranks_per_node": 2,
         "ranks": 2,
@@ -166,7 +170,9 @@ def test_the_first_layout_is_used(expand):
         "activation_checkpointing": False,
         "compile": False,
     }
-    job = train.job(node, cluster=cluster, tag="t", attempt_dir=Path("/s/a/001"), python="py", code=Path("/s/code"))
+    job = train.job(
+        node, cluster=cluster, layout=first, tag="t", attempt_dir=Path("/s/a/001"), python="py", code=Path("/s/code")
+    )
     assert job.argv == ("py", "-m", "stx.worker", "run", "/s/a/001")
     assert (job.resources.ranks, job.resources.gpus_per_rank, job.resources.mem_gb, job.resources.time_s) == (
         2,
@@ -178,11 +184,20 @@ def test_the_first_layout_is_used(expand):
     assert job.stop_lead_s == 7
 
 
+def test_a_layout_may_have_its_own_zero_stage_and_recompute_activations(expand):
+    listed = [{}, {"zero_stage": 3, "activation_checkpointing": True}]
+    cluster = Cluster.model_validate({"stages": {"train": {"layouts": listed, "zero_stage": 2}}})
+    found = train.layouts(expand(cluster=cluster)["phase1"], cluster)
+    assert [(one["zero_stage"], one["activation_checkpointing"]) for one in found] == [(2, False), (3, True)]
+
+
 def test_bf16_weights_do_not_go_with_zero_0(expand, refused, small):
     bf16 = ("precision: fp32", "precision: bf16_weights")
     zero = [Cluster.model_validate({"stages": {"train": {"zero_stage": stage}}}) for stage in range(4)]
     message = refused(small, bf16, cluster=zero[0])
-    assert message.startswith(":3: defaults.train.precision = bf16_weights\n  does not go with zero_stage 0")
+    assert message.startswith("cluster local: stages.train.zero_stage\n:3: defaults.train.precision = bf16_weights)")
+    mixed = Cluster.model_validate({"stages": {"train": {"layouts": [{}, {"zero_stage": 0}]}}})
+    assert refused(small, bf16, cluster=mixed).startswith("cluster local: stages.train.layouts[1].zero_stage\n")
     for stage in (1, 2, 3):
         assert expand(small, bf16, cluster=zero[stage])["phase1"]
     assert expand(small, ("precision: fp32", "precision: bf16_autocast"), cluster=zero[0])["phase1"]
@@ -213,7 +228,7 @@ def test_kinds_that_compute_on_one_rank_say_so(expand, refused):
     auto = Cluster.model_validate({"stages": {"default": {"gpus_per_rank": 1}}})
     planned = expand(cluster=auto)
     assert [
-        base.kind_named(kind).layout(planned[name], auto)["gpus_per_rank"]
+        base.kind_named(kind).layouts(planned[name], auto)[0]["gpus_per_rank"]
         for kind, name in (("images", "images"), ("latents", "latents"))
     ] == [0, 1]
 
@@ -221,8 +236,11 @@ def test_kinds_that_compute_on_one_rank_say_so(expand, refused):
 def test_stages_that_share_rows_take_any_number_of_ranks(expand):
     cluster = Cluster.model_validate({"stages": {"latents": {"ranks": 3}}})
     node = expand(cluster=cluster)["latents"]
-    assert base.row_layout(node, cluster)["ranks"] == 3
-    job = base.job(node, cluster=cluster, tag="t", attempt_dir=Path("/s/a/001"), python="py", code=Path("/s/code"))
+    (layout,) = base.row_layouts(node, cluster)
+    assert layout["ranks"] == 3
+    job = base.job(
+        node, cluster=cluster, layout=layout, tag="t", attempt_dir=Path("/s/a/001"), python="py", code=Path("/s/code")
+    )
     assert job.resources.ranks == 3
 
 
@@ -329,13 +347,13 @@ def test_sampling_and_caching_may_have_several_ranks(expand):
     cluster = Cluster.model_validate({"stages": {"sample": {"ranks": 3}, "features": {"ranks": 2}}})
     planned = expand(cluster=cluster)
     for name, ranks in (("samples:phase1", 3), ("features", 2)):
-        assert base.kind_named(planned[name].spec.kind).layout(planned[name], cluster)["ranks"] == ranks
+        assert base.kind_named(planned[name].spec.kind).layouts(planned[name], cluster)[0]["ranks"] == ranks
 
 
 def test_a_layout_of_the_wrong_size_is_a_plan_error(expand):
     node = expand()["phase1"]
-    with pytest.raises(PlanError, match="not divisible"):
-        train.layout(node, Cluster.model_validate({"stages": {"train": {"ranks": 3}}}))
+    with pytest.raises(PlanError, match="does not divide the global batch"):
+        train.layouts(node, Cluster.model_validate({"stages": {"train": {"ranks": 3}}}))
 
 
 def test_a_cosine_experiment_has_one_interpolant_everywhere(expand, small):
