@@ -57,20 +57,22 @@ def process_group():
 class Runs:
     """Train stages on one set of tiny latents."""
 
-    guided = GUIDED
+    head, guided = SCIENCE["alignment"], GUIDED
 
-    def __init__(self, workshop, as_source):
+    def __init__(self, workshop, as_source, **shape):
         self.workshop = workshop
         self.as_source = as_source
-        self.latents = as_source(self.publish(workshop))
+        self.latents = as_source(self.publish(workshop, **shape))
 
     @staticmethod
-    def publish(workshop, *, bad=()):
+    def publish(workshop, *, bad=(), channels=4, size=4):
         """64 latents in 4 shards; the samples in `bad` are so large that their loss is not finite."""
         attempt = workshop.attempt("latents", science={"bad": list(bad)})
         generator = np.random.default_rng(0)
         labels = np.arange(SAMPLES) % CLASSES
-        mean = generator.standard_normal((SAMPLES, 4, 4, 4)).astype(np.float32) + labels[:, None, None, None]
+        mean = (
+            generator.standard_normal((SAMPLES, channels, size, size)).astype(np.float32) + labels[:, None, None, None]
+        )
         mean[list(bad)] = 1e30
         std = np.full_like(mean, 0.1)
         payload = attempt.stage.payload
@@ -83,7 +85,7 @@ class Runs:
         shards.publish_index(payload, "train", num_shards=4)
         names = tuple(str(label) for label in range(CLASSES))
         known = {"scale": 0.5, "shift": 0.0, "autoencoder": "digest", "count": SAMPLES, "dtype": "fp32"}
-        info = LatentsInfo(channels=4, size=4, num_classes=CLASSES, class_names=names, **known)
+        info = LatentsInfo(channels=channels, size=size, num_classes=CLASSES, class_names=names, **known)
         records.publish(payload / "latents.json", info.dump())
         return attempt
 
@@ -147,7 +149,7 @@ class Runs:
 @pytest.fixture
 def new_runs(workshop, as_source, tmp_path):
     """Makes stores: the same stage has the same key and the same weights in each."""
-    return lambda name: Runs(type(workshop)(tmp_path / name), as_source)
+    return lambda name, **shape: Runs(type(workshop)(tmp_path / name), as_source, **shape)
 
 
 @pytest.fixture
