@@ -1,7 +1,7 @@
 """Kill anything, anywhere, any number of times: the same command again ends with the payloads of an untouched run.
 
-Kills are placed by fault points (before and after every write, fsync, rename and link, see faults/) in the worker, the
-supervisor and the coordinator, and at random times. The seed is printed; STX_CRASH_SEED repeats a schedule.
+Kills are placed by fault points (before, after and inside every operation on files, see tools/chaos/faults) in the
+worker, the supervisor and the coordinator, and at random times. The seed is printed; STX_CRASH_SEED repeats a schedule.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-FAULTS = HERE / "faults"
+FAULTS = HERE.parents[1] / "tools" / "chaos" / "faults"
 MICRO = HERE / "micro.yaml"
 # The most fault points that a life of each program passes on the micro stages: a larger number would never fire.
-POINTS = {"stx.worker run": 80, "jobs.exec": 20, "stx.cli submit": 400}
+POINTS = {"stx.worker run": 200, "jobs.exec": 20, "stx.cli submit": 1500}
 
 
 class Chaos:
@@ -34,7 +34,7 @@ class Chaos:
         self.folder.mkdir()
         for number in range(tickets):
             program = self.chooser.choices(list(POINTS), weights=[8, 2, 2])[0]
-            ticket = {"program": program, "point": self.chooser.randint(1, POINTS[program])}
+            ticket = {"program": program, "fault": "kill", "point": self.chooser.randint(1, POINTS[program])}
             (self.folder / f"{number:04d}.ticket").write_text(json.dumps(ticket))
         self.random_kills = 0
 
@@ -47,7 +47,7 @@ class Chaos:
         }
 
     def kills(self) -> list[dict]:
-        path = self.folder / "kills.jsonl"
+        path = self.folder / "faults.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def kill_one(self) -> None:
