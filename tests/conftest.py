@@ -17,6 +17,14 @@ from stx.spec import Graph, Node
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, whole experiments before all: two processes then end at about the same time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("full")}
+    items.sort(key=lambda item: (item.path not in slow, "integration" not in item.path.parts))
+
+
 SMALL = """\
 name: small
 defaults:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 import subprocess
 import sys
 from pathlib import Path
@@ -126,7 +127,9 @@ def test_a_cancel_on_a_full_disk_kills(local: LocalLauncher, folder: Path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "write", full)
-    local.cancel(job.handle, job.attempt.path)
+    while job.observe().state is not JobState.ENDED:  # a rank may start while the others are counted
+        local.cancel(job.handle, job.attempt.path)
+        time.sleep(0.05)
     assert job.wait_ended() == [None]
 
 
