@@ -18,7 +18,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first, whole experiments before all: two processes then end at about the same time."""
     slow = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("full")}
