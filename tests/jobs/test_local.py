@@ -99,7 +99,7 @@ def test_a_cancel_ends_the_ranks_of_a_killed_supervisor_and_their_children(local
     kill_supervisor(job)
     local.cancel(job.handle, job.attempt.path)
     assert job.wait_ended() == [None, None]
-    assert not any(map(processes.look, children))
+    until(lambda: not any(map(processes.look, children)), "the killed children are gone")
 
 
 def test_a_cancel_of_ranks_that_heed_it_does_not_wait(local: LocalLauncher, folder: Path) -> None:
