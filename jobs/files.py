@@ -124,6 +124,18 @@ def read_owned(path: Path) -> tuple[bytes, int] | None:
 
 def names(folder: Path) -> list[str]:
     """The names in a directory, in no order; none if it does not exist. A symbolic link among them is an error."""
+    return [name for name, _ in _listed(folder)]
+
+
+def refuse_links(folder: Path) -> None:
+    """SymlinkError for a symbolic link at any depth of a directory, if it exists."""
+    for name, is_dir in _listed(folder):
+        if is_dir:
+            refuse_links(folder / name)
+
+
+def _listed(folder: Path) -> list[tuple[str, bool]]:
+    """Names, and which of them are directories: the listing itself says what is a link, without a call per entry."""
     try:
         descriptor = open_dir(folder)
     except FileNotFoundError:
@@ -132,11 +144,11 @@ def names(folder: Path) -> list[str]:
         with os.scandir(descriptor) as entries:
             found = list(entries)
             for entry in found:
-                if entry.is_symlink():  # the listing itself says so: no further call per entry
+                if entry.is_symlink():
                     raise SymlinkError(folder / entry.name)
+            return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
     finally:
         os.close(descriptor)
-    return [entry.name for entry in found]
 
 
 def make_dir(path: Path) -> None:

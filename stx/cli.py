@@ -129,6 +129,7 @@ def gc(
     forget: Annotated[
         str | None, typer.Option("--forget", metavar="EXPERIMENT", help="Also what only this experiment wanted.")
     ] = None,
+    others: Annotated[bool, typer.Option("--others", help="Also what others made; for the store's owner.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show what of the store may go: what no experiment wants, and leftovers. Asks before it removes anything.
@@ -139,9 +140,9 @@ def gc(
     from stx.verbs import pin as pinning
 
     if pin is not None or unpin is not None:
-        pinning.run(store=store, pin=pin, unpin=unpin, others=yes or as_json or forget is not None)
+        pinning.run(store=store, pin=pin, unpin=unpin, others=yes or as_json or others or forget is not None)
         return
-    raise typer.Exit(verb.run(store=store, cluster=cluster, yes=yes, forget=forget, as_json=as_json))
+    raise typer.Exit(verb.run(store=store, cluster=cluster, yes=yes, forget=forget, others=others, as_json=as_json))
 
 
 @app.command()

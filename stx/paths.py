@@ -2,7 +2,7 @@
 
 <store>/store.json
 <store>/stages/<kind>-<key12>/{stage.json,wanted_by,attempts,retries,fingerprints,checkpoints,payload,artifact.json,milestones,parts}
-<store>/experiments/<name>/{experiment.yaml,graph.json,events-<token>.jsonl,lease,inbox,notices,report}
+<store>/experiments/<name>/{user.json,experiment.yaml,graph.json,events-<token>.jsonl,lease,inbox,notices,report}
 <store>/code/<digest>/
 <store>/pins/<kind>-<key12>.json
 <store>/trash/<id>/{origin,content}
@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs import files
 from jobs.files import AttemptDir
+from stx import records
 
 KEY_DIGITS = 12
 
@@ -100,9 +102,18 @@ class StageDir:
 
     def newest_checkpoint(self) -> Path | None:
         """The folder of the complete checkpoint with the most images seen, of the last attempt that saved there."""
-        named = {path: CHECKPOINT.fullmatch(path.name) for path in self.checkpoints.glob("*-*")}
+        named = {self.checkpoints / name: CHECKPOINT.fullmatch(name) for name in records.names(self.checkpoints)}
         complete = {path: (int(match[1]), int(match[2])) for path, match in named.items() if match}
         return max(complete, key=lambda path: complete[path], default=None)
+
+    def refuse_links(self) -> None:
+        """StoreError for a symbolic link where a worker reads or writes: once per attempt, not per read."""
+        with records.no_links():
+            there = files.names(self.path)
+            for name in {"attempts", "wanted_by", "fingerprints"}.intersection(there):
+                files.names(self.path / name)
+            for name in {"checkpoints", "payload", "milestones", "parts"}.intersection(there):
+                files.refuse_links(self.path / name)
 
     @property
     def result(self) -> PartDir:
@@ -150,6 +161,11 @@ class ExperimentDir:
     """experiments/<name>: what one experiment file asked for, and who drives it."""
 
     path: Path
+
+    @property
+    def user(self) -> Path:
+        """Whose experiment it is."""
+        return self.path / "user.json"
 
     @property
     def file(self) -> Path:
@@ -225,6 +241,10 @@ class Store:
         """All stages of all experiments."""
         return self.root / "stages"
 
+    def stage_names(self) -> list[str]:
+        """The names of the stage directories, sorted."""
+        return [name for name in records.names(self.stages) if not name.startswith(".")]
+
     def stage(self, kind: str, key: str) -> StageDir:
         """The directory of a key."""
         return StageDir(self.stages / f"{kind}-{key[:KEY_DIGITS]}")
@@ -233,6 +253,11 @@ class Store:
     def experiments(self) -> Path:
         """All experiments by name."""
         return self.root / "experiments"
+
+    def experiment_names(self) -> list[str]:
+        """The experiments that have a graph, sorted."""
+        names = records.names(self.experiments)
+        return [name for name in names if not name.startswith(".") and self.experiment(name).graph.exists()]
 
     def experiment(self, name: str) -> ExperimentDir:
         """The directory of an experiment."""
@@ -263,8 +288,4 @@ class Store:
 
 
 def _numbers(folder: Path, pattern: re.Pattern[str]) -> list[int]:
-    try:
-        names = [entry.name for entry in folder.iterdir()]
-    except FileNotFoundError:
-        return []
-    return sorted(int(match[1]) for name in names if (match := pattern.fullmatch(name)))
+    return sorted(int(match[1]) for name in records.names(folder) if (match := pattern.fullmatch(name)))

@@ -41,7 +41,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def find(path: Path) -> dict[str, Any] | None:
     """The record at `path`, or None if there is no such file."""
-    data = files.read(path)
+    with no_links():
+        data = files.read(path)
     if data is None:
         return None
     return _parse(data, where=str(path))
@@ -49,17 +50,36 @@ def find(path: Path) -> dict[str, Any] | None:
 
 def write(path: Path, record: dict[str, Any]) -> None:
     """Replace the record at `path`."""
-    files.write(path, dumps(record) + b"\n")
+    with no_links():
+        files.write(path, dumps(record) + b"\n")
 
 
 def publish(path: Path, record: dict[str, Any]) -> bool:
     """Publish a record by link(2). True: ours stands; False: another one was first."""
-    return files.publish(path, dumps(record) + b"\n")
+    with no_links():
+        return files.publish(path, dumps(record) + b"\n")
 
 
 def append(path: Path, record: dict[str, Any]) -> None:
     """Append one record to a .jsonl file."""
-    files.append(path, dumps(record))
+    with no_links():
+        files.append(path, dumps(record))
+
+
+def names(folder: Path) -> list[str]:
+    """The names in a directory of a store, sorted; none if it does not exist."""
+    with no_links():
+        return sorted(files.names(folder))
+
+
+@contextlib.contextmanager
+def no_links() -> Iterator[None]:
+    """Around whatever reads or writes in a store: a symbolic link there is a StoreError that names it."""
+    try:
+        yield
+    except files.SymlinkError as error:
+        hint = "look where it leads and who made it (ls -l), and remove it; the store's own directory may be a link"
+        raise StoreError(str(error.strerror), where=str(error.filename), hint=hint) from error
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:

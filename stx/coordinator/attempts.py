@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 from jobs import files
 from jobs.launcher import Launcher
 from jobs.spec import Cause, Handle, JobSpec
-from stx import named, records
+from stx import named, records, sharing
 from stx.config.cluster import Cluster
 from stx.coordinator import layouts
 from stx.coordinator.journal import FULL
@@ -97,8 +97,8 @@ class Attempts:
         """Publish stage.json and put the own mark."""
         stage = self.stage(vertex)
         if vertex.key not in self._recorded:
-            for folder in (stage.wanted_by, stage.attempt(0).path.parent):
-                folder.mkdir(parents=True, exist_ok=True)
+            for folder in (stage.path, stage.wanted_by, stage.attempt(0).path.parent):
+                files.make_dir(folder)
             publish_record(stage, vertex.node)
             self._recorded.add(vertex.key)
         mark = {"experiment": self.experiment, "images": list(vertex.wants)}
@@ -112,7 +112,7 @@ class Attempts:
     def forgive(self, vertex: Vertex, number: int) -> None:
         """Budgets count the attempts after this one."""
         record = self.stage(vertex).retry(number)
-        record.parent.mkdir(parents=True, exist_ok=True)
+        files.make_dir(record.parent)
         files.publish(record, b"")
 
     def claim(self, vertex: Vertex, number: int) -> bool:
@@ -128,7 +128,7 @@ class Attempts:
         attempt = self.stage(vertex).attempt(number)
         intent = records.read(attempt.intent)
         job = JobSpec.parse(intent["job"])
-        attempt.path.mkdir(exist_ok=True)
+        files.make_dir(attempt.path)
         records.publish(attempt.attempt, intent["attempt"])
         try:
             files.write(attempt.request, ask(lambda: self.launcher.render(job)).encode())
@@ -146,7 +146,7 @@ class Attempts:
         handle = ask(lambda: self.launcher.find(intent["tag"], attempt.path))
         if handle is None:
             return False
-        attempt.path.mkdir(exist_ok=True)
+        files.make_dir(attempt.path)
         records.publish(attempt.handle, handle.dump())
         return True
 
@@ -156,7 +156,7 @@ class Attempts:
         """
         attempt = self.stage(vertex).attempt(number)
         ranks = num_ranks(records.read(attempt.intent))
-        attempt.path.mkdir(exist_ok=True)
+        files.make_dir(attempt.path)
         if bar(attempt, job_id=job_id, experiment=self.experiment):
             publish_verdict(attempt, ranks=ranks, cause=cause, message=message, experiment=self.experiment)
 
@@ -179,6 +179,7 @@ class Attempts:
             "token": self.token,
             "number": number,
             "experiment": self.experiment,
+            "user": sharing.me(),
             "host": socket.gethostname(),
             "launcher": self.launcher.identity(),
             "cluster": self.cluster.name,

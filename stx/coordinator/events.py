@@ -23,6 +23,7 @@ class Live:
     orphan     no handle, and whoever should have left one is gone
     stopped    it was asked to yield
     shared     other experiments that want the stage
+    user       the other user who claimed it; nothing: we did
     """
 
     number: int
@@ -34,6 +35,7 @@ class Live:
     orphan: bool = False
     stopped: bool = False
     shared: tuple[str, ...] = ()
+    user: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,15 @@ one file server: no clock of this machine is compared with it.
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jobs import files
+from stx import records, sharing
 from stx.coordinator import lease
-from stx.coordinator.roots import PINNED, Roots, experiments, stage_dirs
+from stx.coordinator.roots import PINNED, Roots, stage_dirs
+from stx.coordinator.snapshot import digest_of
 from stx.paths import CHECKPOINT, StageDir, Store
 from stx.spec import GROWING
 
@@ -30,7 +32,9 @@ _ASIDE = (".tmp", ".aside", ".trash")
 
 @dataclass(frozen=True)
 class Garbage:
-    """One thing that may go. `stage` is the directory's name it belongs to, or ""; `changed_ns` its time of change."""
+    """One thing that may go. `stage` is the directory's name it belongs to, or ""; `changed_ns` its time of change;
+    `user` who made it, or "" if we did.
+    """
 
     kind: str
     path: Path
@@ -39,6 +43,7 @@ class Garbage:
     bytes: int
     files: int
     changed_ns: int
+    user: str = ""
 
     def dump(self) -> dict[str, Any]:
         """Its JSON."""
@@ -49,9 +54,17 @@ class Garbage:
 
 def garbage(store: Store, roots: Roots) -> list[Garbage]:
     """All that may go, in the order in which it is shown and removed."""
-    now = _store_time(store)
+    now, me = _store_time(store)
     found = [*_stages(store, roots), *_checkpoints(store, roots), *_leftovers(store, roots, now=now)]
-    return [*found, *_codes(store, roots, now=now), *_trash(store)]
+    found += [*_codes(store, roots, now=now), *_trash(store)]
+    return [replace(one, user=_maker(one.path, me=me)) for one in found]
+
+
+def _maker(path: Path, *, me: int) -> str:
+    with contextlib.suppress(FileNotFoundError):
+        owner = path.lstat().st_uid
+        return "" if owner == me else sharing.user_name(owner)
+    return ""
 
 
 def of_experiment(store: Store, name: str) -> Garbage:
@@ -94,14 +107,13 @@ def _leftovers(store: Store, roots: Roots, *, now: float) -> Iterator[Garbage]:
         if name in roots.stages and name not in roots.alive:
             for path in [*_asides(stage.path), *_outputs(stage)]:
                 yield from _old("leftover", path, "of a process that was killed", now=now, stage=name)
-    for experiment in experiments(store):
+    for experiment in store.experiment_names():
         if lease.holder(store.experiment(experiment)) is None:
             for path in _asides(store.experiment(experiment).path):
                 yield from _old("leftover", path, "of a process that was killed", now=now)
-    for folder in (store.root, store.codes, store.stages):
-        for path in _entries(folder):
-            if _is_aside(path.name):
-                yield from _old("leftover", path, "of a process that was killed", now=now)
+    for path in [*sorted(store.root.iterdir()), *_entries(store.codes), *_entries(store.stages)]:
+        if _is_aside(path.name):
+            yield from _old("leftover", path, "of a process that was killed", now=now)
 
 
 def _asides(folder: Path) -> Iterator[Path]:
@@ -124,7 +136,7 @@ def _is_aside(name: str) -> bool:
 
 def _codes(store: Store, roots: Roots, *, now: float) -> Iterator[Garbage]:
     for path in _entries(store.codes):
-        if not path.name.startswith(".") and path.name not in roots.codes:
+        if not path.name.startswith(".") and digest_of(path) not in roots.codes:
             yield from _old("code", path, "sources that nothing runs from", now=now, age_s=CODE_AGE_S)
 
 
@@ -170,20 +182,20 @@ def measure(path: Path) -> tuple[int, int]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except FileNotFoundError:
-        return []
+    return [folder / name for name in records.names(folder)]
 
 
-def _store_time(store: Store) -> float:
-    """Now, by the clock of the store's file server; the newest that can be seen where nothing may be written."""
+def _store_time(store: Store) -> tuple[float, int]:
+    """Now, by the clock of the store's file server, and our number there; the newest time that can be seen where
+    nothing may be written.
+    """
     probe = files.new_temp(store.root / "now")
     try:
-        probe.touch()
-        return probe.stat().st_mtime
+        probe.touch(exist_ok=False)
+        status = probe.stat()
+        return status.st_mtime, status.st_uid
     except OSError:
-        return max((path.lstat().st_mtime for path in _entries(store.root)), default=0.0)
+        return max((path.lstat().st_mtime for path in store.root.iterdir()), default=0.0), os.geteuid()
     finally:
         with contextlib.suppress(OSError):
             probe.unlink()

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from jobs import files
 from stx import records
 from stx.errors import StoreError
 from stx.paths import ExperimentDir
@@ -45,7 +46,8 @@ class Letter:
 
 def put(experiment: ExperimentDir, command: Command) -> None:
     """Leave a command for whoever drives the experiment, now or next."""
-    experiment.inbox.mkdir(parents=True, exist_ok=True)
+    with records.no_links():
+        files.make_dir(experiment.inbox)
     # The clock only sorts the commands that one person gives; the random part keeps two people apart.
     name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.json"
     records.publish(experiment.inbox / name, asdict(command))
@@ -53,10 +55,8 @@ def put(experiment: ExperimentDir, command: Command) -> None:
 
 def letters(experiment: ExperimentDir) -> list[Letter]:
     """The commands that wait, in order."""
-    try:
-        paths = sorted(path for path in experiment.inbox.iterdir() if path.suffix == ".json" and path.name[0] != ".")
-    except FileNotFoundError:
-        return []
+    names = records.names(experiment.inbox)
+    paths = [experiment.inbox / name for name in names if name.endswith(".json") and name[0] != "."]
     return [Letter(path, _parse(records.read(path), path=path)) for path in paths]
 
 

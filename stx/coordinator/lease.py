@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs import processes
+from jobs import files, processes
 from stx import records
 from stx.errors import LeaseHeld
 from stx.paths import ExperimentDir
@@ -72,11 +72,7 @@ def was_released(experiment: ExperimentDir) -> bool:
 
 def highest(experiment: ExperimentDir) -> int:
     """The highest token given so far; 0 if none was."""
-    try:
-        names = [entry.name for entry in experiment.lease.iterdir()]
-    except FileNotFoundError:
-        return 0
-    return max((int(name) for name in names if _NUMBER.fullmatch(name)), default=0)
+    return max((int(name) for name in records.names(experiment.lease) if _NUMBER.fullmatch(name)), default=0)
 
 
 class Observer:
@@ -159,7 +155,9 @@ def acquire(
     `code` is the digest of the sources that the holder may run from: they stay while it holds.
     """
     me = me or processes.unique_id(processes.me())
-    experiment.lease.mkdir(parents=True, exist_ok=True)
+    experiment.path.mkdir(parents=True, exist_ok=True)
+    with records.no_links():
+        files.make_dir(experiment.lease)
     observer = Observer(experiment, clock=clock, is_gone=is_gone)
     seen = _contents(experiment)
     while (free := observer.free()) is None:

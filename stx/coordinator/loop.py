@@ -122,7 +122,8 @@ def running(store: Store) -> Iterator[None]:
     come here: it pauses submissions.
     """
     try:
-        yield
+        with records.no_links():
+            yield
     except OSError as error:
         raise StoreError(
             f"the store cannot be used any more: {error.strerror}",

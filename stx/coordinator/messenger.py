@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs import files
 from stx import records
 from stx.coordinator.notices import Notice, Teller
 from stx.coordinator.state import State
@@ -110,9 +111,9 @@ class Messenger:
     @contextlib.contextmanager
     def _output(self) -> Iterator[int]:
         """The log; nowhere when it cannot be written."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         try:
-            descriptor = os.open(self._experiment.event_log, flags, 0o644)
+            descriptor = os.open(self._experiment.event_log, flags, files.MODE)
         except OSError:
             descriptor = os.open(os.devnull, os.O_WRONLY)
         try:
@@ -125,7 +126,7 @@ class Messenger:
             self._log(f"{notice.name}: the program ended with code {code}")
         try:
             path = self._experiment.notice(notice.name)
-            path.parent.mkdir(exist_ok=True)
+            files.make_dir(path.parent)
             records.publish(path, notice.record | {"code": code})
         except OSError as error:
             logger.warning("cannot record that a notice was told name=%s error=%s", notice.name, error)

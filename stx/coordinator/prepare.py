@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobs import files
-from stx import records
+from stx import records, sharing
 from stx.coordinator import lease
 from stx.coordinator.attempts import unmark_removed
 from stx.coordinator.journal import FULL
@@ -16,6 +16,7 @@ from stx.paths import Store
 from stx.spec import Graph
 
 FORMAT = 1
+OTHER_NAME = "give yours another `name:`; it shares every finished stage. stx status shows this one"
 
 
 def prepare(store: Store, graph: Graph, text: str) -> None:
@@ -25,7 +26,10 @@ def prepare(store: Store, graph: Graph, text: str) -> None:
     check_store(store)
     experiment = store.experiment(graph.experiment)
     with writing(experiment.path):
-        experiment.lease.mkdir(parents=True, exist_ok=True)
+        for folder in (store.experiments, experiment.path, experiment.lease):
+            files.make_dir(folder)
+        sharing.claim(experiment)
+        sharing.refuse_other(experiment, hint=OTHER_NAME)
         old, new = records.find(experiment.graph), graph.dump()
         if old is None or records.dumps(old) != records.dumps(new):
             if lease.holder(experiment) is not None:
@@ -41,8 +45,10 @@ def check_store(store: Store) -> None:
     """StoreError unless files can be written and hard-linked here, in the one format there is. Makes store.json."""
     with writing(store.root):
         store.root.mkdir(parents=True, exist_ok=True)
+        store = Store(store.root.resolve())
+        sharing.open_store(store)
         _try_links(store.root)
-        store.stages.mkdir(exist_ok=True)
+        files.make_dir(store.stages)
         records.publish(store.record, {"id": secrets.token_hex(4), "format": FORMAT})
     found = records.read(store.record)
     if found.get("format") != FORMAT:
@@ -78,7 +84,8 @@ def _try_links(root: Path) -> None:
 def writing(path: Path, *, flag: str = "--store") -> Iterator[None]:
     """Around whatever writes below `path`, which `flag` chose: a full disk or a missing permission is a StoreError."""
     try:
-        yield
+        with records.no_links():
+            yield
     except OSError as error:
         if error.errno in FULL:
             words, hint = "the disk is full", f"free some space, or choose another {flag}"

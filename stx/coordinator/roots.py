@@ -39,7 +39,7 @@ def roots(store: Store, *, launcher: Launcher, forget: str | None = None) -> Roo
     kept: dict[str, str] = {}
     wants: dict[str, set[int]] = {}
     codes: set[str] = set()
-    for name in experiments(store):
+    for name in store.experiment_names():
         codes.add(lease.code_in_use(store.experiment(name)))
         if name == forget:
             continue
@@ -59,11 +59,6 @@ def roots(store: Store, *, launcher: Launcher, forget: str | None = None) -> Roo
     return Roots(kept, {name: frozenset(images) for name, images in wants.items()}, alive, frozenset(codes - {""}))
 
 
-def experiments(store: Store) -> list[str]:
-    """The experiments that have a graph, sorted."""
-    return sorted(path.parent.name for path in store.experiments.glob("*/graph.json"))
-
-
 def wanted_by(store: Store, experiment: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     """The stage directories that a graph names, with the images-seen counts it wants of each."""
     path = store.experiment(experiment).graph
@@ -78,12 +73,12 @@ def wanted_by(store: Store, experiment: str) -> Iterator[tuple[str, tuple[int, .
 
 def pins(store: Store) -> list[str]:
     """The names of the pinned stage directories, sorted."""
-    return sorted(path.stem for path in store.pins.glob("*.json"))
+    return [name.removesuffix(".json") for name in records.names(store.pins) if name.endswith(".json")]
 
 
 def stage_dirs(store: Store) -> list[StageDir]:
     """All stages there are, sorted."""
-    return [StageDir(path) for path in sorted(store.stages.glob("[!.]*")) if path.is_dir()]
+    return [StageDir(store.stages / name) for name in store.stage_names() if (store.stages / name).is_dir()]
 
 
 def _is_gone(claim: Claim, attempt: AttemptDir, *, launcher: Launcher) -> bool:

@@ -110,9 +110,12 @@ class Work:
             return Status.CANCELLED, f"cancelled here; attempt {live.number} goes on for {others}"
         if mine:
             return Status.RUNNING, _ending_words(stage)
-        held = f"held by experiment {live.experiment} on {live.host}"
+        who = f"{live.user}, experiment {live.experiment}," if live.user else f"experiment {live.experiment}"
+        held = f"held by {who} on {live.host}"
         if not live.reachable:
             held += f" (launcher {live.launcher}, out of reach; if it is surely gone: stx retry --take-over)"
+        elif live.user and live.orphan:
+            held += " (claimed, and perhaps never started; if it is surely gone: stx retry --take-over)"
         return Status.ELSEWHERE, held
 
     def _missing(self, vertex: Vertex, facts: Facts) -> tuple[Status, str] | None:

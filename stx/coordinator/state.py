@@ -116,8 +116,8 @@ class State:
             yield self.plan.vertices[index], self.stages[index]
 
     def is_mine(self, live: Live) -> bool:
-        """Whether this experiment claimed the attempt, on a cluster that can be reached from here."""
-        return live.experiment == self.plan.experiment and live.reachable
+        """Whether this experiment claimed the attempt, as this user and on a cluster that can be reached from here."""
+        return live.experiment == self.plan.experiment and live.reachable and not live.user
 
     def held(self) -> Iterator[tuple[int, Stage, Live]]:
         """Live attempts of ours that have a job."""

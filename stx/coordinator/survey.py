@@ -9,12 +9,11 @@ the images of the newest checkpoint, payload files. So any coordinator can tell 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from jobs.files import AttemptDir
 from jobs.spec import Cause, Result
-from stx import records
+from stx import records, sharing
 from stx.coordinator.events import NOTHING, Facts, Live
 from stx.coordinator.topology import Topology, Vertex
 from stx.endings import Ended, ending, num_ranks
@@ -43,7 +42,7 @@ def measure(stage: StageDir, kind: str) -> Progress:
     return Progress(
         parts=len(stage.parts(kind)),
         images=max(stage.saved(), default=0),
-        files=sum(not name.startswith(".") for name in _names(stage.payload)),
+        files=sum(not name.startswith(".") for name in records.names(stage.payload)),
     )
 
 
@@ -88,10 +87,7 @@ class Surveyor:
 
     def everything(self, plan: Topology) -> dict[str, Facts]:
         """The facts of every stage that has a directory and something in it."""
-        try:
-            there = {path.name for path in self._store.stages.iterdir()}
-        except FileNotFoundError:
-            return {}
+        there = set(self._store.stage_names())
         found = [vertex for vertex in plan.vertices if self._stage(vertex).path.name in there]
         looked = {vertex.key: self.look(vertex) for vertex in found}
         return {key: facts for key, facts in looked.items() if facts != NOTHING}
@@ -150,6 +146,7 @@ class Surveyor:
             job_id=job_id,
             orphan=job_id is None and (mine or self._is_abandoned(experiment)),
             stopped=attempt.stop.exists(),
+            user=sharing.other(intent.get("user")),
             shared=tuple(name for name in marks(stage) if name != self._experiment),
         )
 
@@ -189,11 +186,5 @@ def find_job(attempt: AttemptDir) -> str | None:
 
 def marks(stage: StageDir) -> list[str]:
     """The experiments that want the stage."""
-    return sorted(name.removesuffix(".json") for name in _names(stage.wanted_by) if not name.startswith("."))
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return [path.name for path in folder.iterdir()]
-    except FileNotFoundError:
-        return []
+    names = records.names(stage.wanted_by)
+    return [name.removesuffix(".json") for name in names if not name.startswith(".")]

@@ -12,6 +12,7 @@ store between 2 and 3 finds the stage gone and makes it again; then what step 3 
 and goes.
 """
 
+import contextlib
 import itertools
 import os
 import secrets
@@ -21,11 +22,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs import files
+from stx import records
 from stx.coordinator.garbage import Garbage, changed_ns, is_finished
 from stx.coordinator.roots import PINNED, Roots
+from stx.coordinator.snapshot import digest_of
+from stx.errors import StoreError
 from stx.paths import StageDir, Store
 
 DOOMED = ".doomed"
+FROM = frozenset({"stages", "experiments", "code"})
 AT_ONCE = 64
 
 
@@ -79,9 +84,11 @@ def resume(store: Store, roots: Roots) -> None:
 
 def _must_stay(entry: Path, roots: Roots) -> bool:
     """By where it was: stages/<name>/..., experiments/<name>, code/<digest>."""
-    origin = files.read(entry / "origin")
-    parts = Path(os.fsdecode(origin)).parts if origin else ("", "")
-    return parts[0] == "experiments" or parts[1] in roots.stages or parts[1] in roots.codes
+    origin = _origin(entry)
+    if origin is None:
+        return False
+    where, name = origin.parts[:2]
+    return where == "experiments" or name in roots.stages or digest_of(Path(name)) in roots.codes
 
 
 def finish(store: Store) -> list[tuple[Path, str]]:
@@ -95,7 +102,8 @@ def finish(store: Store) -> list[tuple[Path, str]]:
         except OSError as error:
             failed.append((entry, error.strerror or str(error)))
     if not list(itertools.chain(_entries(store, doomed=True), _entries(store, doomed=False))) and store.trash.exists():
-        store.trash.rmdir()
+        with contextlib.suppress(OSError):  # another member's, or one more gc has begun
+            store.trash.rmdir()
     return failed
 
 
@@ -105,7 +113,7 @@ def may_go(one: Garbage, roots: Roots) -> bool:
         case "stage":
             return one.stage not in roots.stages
         case "code":
-            return one.path.name not in roots.codes
+            return digest_of(one.path) not in roots.codes
         case "checkpoint":
             stage, wants = StageDir(one.path.parent.parent), roots.wants.get(one.stage, frozenset())
             spared = one.stage in roots.alive or roots.stages.get(one.stage) == PINNED
@@ -116,7 +124,9 @@ def may_go(one: Garbage, roots: Roots) -> bool:
 
 def _set_aside(store: Store, path: Path) -> Path:
     entry = store.trash / secrets.token_hex(8)
-    entry.mkdir(parents=True)
+    with records.no_links():
+        files.make_dir(store.trash)
+    entry.mkdir()
     files.write(entry / "origin", os.fsencode(path.relative_to(store.root)))
     try:
         path.rename(entry / "content")
@@ -129,16 +139,29 @@ def _set_aside(store: Store, path: Path) -> Path:
 
 def _put_back(store: Store, entry: Path) -> bool:
     """False: there is nothing to put back, or its place was taken meanwhile."""
-    origin, content = files.read(entry / "origin"), entry / "content"
+    origin, content = _origin(entry), entry / "content"
     if origin is None or not os.path.lexists(content):
         return False
-    place = store.root / os.fsdecode(origin)
+    place = store.root / origin
     if os.path.lexists(place):
         return False
     content.rename(place)
     files.fsync_dir(place.parent)
     _doom(entry)
     return True
+
+
+def _origin(entry: Path) -> Path | None:
+    """Where it was, relative to the store; StoreError for a place that no gc takes anything from."""
+    with records.no_links():
+        data = files.read(entry / "origin")
+    if data is None:
+        return None
+    origin = Path(os.fsdecode(data))
+    if len(origin.parts) < 2 or origin.parts[0] not in FROM or ".." in origin.parts:
+        what = f"names a place outside the store's folders: {origin}"
+        raise StoreError(what, where=str(entry / "origin"), hint="stx did not write it; remove that folder")
+    return origin
 
 
 def _doom(entry: Path) -> None:
@@ -148,8 +171,6 @@ def _doom(entry: Path) -> None:
 
 
 def _entries(store: Store, *, doomed: bool) -> Iterator[Path]:
-    try:
-        found = sorted(store.trash.iterdir())
-    except FileNotFoundError:
-        return
-    yield from (path for path in found if path.name.endswith(DOOMED) is doomed)
+    for name in records.names(store.trash):
+        if name.endswith(DOOMED) is doomed:
+            yield store.trash / name

@@ -244,10 +244,12 @@ def _overdue(work: Work, index: int) -> None:
 
 
 def _orphaned(work: Work, index: int) -> None:
-    """A claim without a handle whose owner is gone: look for its job twice, then submit the same attempt."""
+    """A claim without a handle whose owner is gone: look for its job twice, then submit the same attempt. Another
+    user's job cannot be looked for, and what he wanted to run is not run as us.
+    """
     stage, key = work[index], work.before.plan.vertices[index].key
     live, watch = stage.facts.live, stage.watch
-    if live is None or watch is None or not live.orphan or not live.reachable:
+    if live is None or watch is None or not live.orphan or not live.reachable or live.user:
         return
     if watch.sought < MISSES:
         work.actions.append(Adopt(key, live.number))

@@ -74,10 +74,7 @@ class PlanLine:
 
 def survey(graph: Graph, store: Store) -> dict[str, Seen]:
     """What the store has of each key of a graph. Keys with nothing are left out."""
-    try:
-        present = {path.name for path in store.stages.iterdir()}
-    except FileNotFoundError:
-        return {}
+    present = set(store.stage_names())
     seen: dict[str, Seen] = {}
     for node in graph.nodes:
         stage = store.stage(node.spec.kind, node.key)
@@ -87,7 +84,7 @@ def survey(graph: Graph, store: Store) -> dict[str, Seen]:
 
 
 def _seen(stage: StageDir, node: Node) -> Seen:
-    inside = {path.name for path in stage.path.iterdir()}
+    inside = set(records.names(stage.path))
     kind = node.spec.kind
     results: dict[int | None, Made] = {}
     if node.grows:

@@ -5,11 +5,13 @@ experiment.
 import contextlib
 import shlex
 import sys
+from collections.abc import Sequence
 
+from stx import sharing
 from stx.coordinator import inbox, lease
 from stx.coordinator.state import Status
 from stx.coordinator.status import Observer
-from stx.errors import LeaseHeld
+from stx.errors import ConfigError, LeaseHeld
 from stx.paths import Store
 from stx.report.words import plural
 from stx.verbs import console
@@ -19,7 +21,7 @@ from stx.verbs.select import Chosen, choose, existing_store
 def run(verb: inbox.Verb, pattern: str, *, store: str | None, cluster: str | None, take_over: bool = False) -> None:
     """Cancel or retry what a pattern names, in every experiment that has it."""
     place = existing_store(store)
-    for one in choose(place, pattern):
+    for one in _ours(place, choose(place, pattern), verb=verb):
         open_nodes, done = _open(place, one)
         rest = f"{plural(done, 'stage')} already done"
         if not open_nodes:
@@ -33,6 +35,22 @@ def run(verb: inbox.Verb, pattern: str, *, store: str | None, cluster: str | Non
         console.say(f"{given}: {verb} {plural(len(names), 'stage')} of {one.experiment} ({words}){more}")
     submit = ["stx submit FILE   (the same file: starts what was retried)"] if verb == "retry" else []
     console.next_commands(f"stx status {shlex.quote(pattern)}", *submit)
+
+
+def _ours(store: Store, chosen: Sequence[Chosen], *, verb: str) -> list[Chosen]:
+    """The experiments that are this user's; ConfigError if there are none among them."""
+    holders = {one.experiment: sharing.holder(store.experiment(one.experiment)) for one in chosen}
+    ours = [one for one in chosen if not holders[one.experiment]]
+    for name, user in holders.items():
+        if user and ours:
+            console.say(f"{name} is {user}'s: nothing to {verb} there")
+    if not ours:
+        theirs = ", ".join(f"{name} is {user}'s" for name, user in holders.items())
+        what = f"{verb} is for the user whose experiment it is: {theirs}"
+        raise ConfigError(
+            what, where=str(store.root), hint="stx status shows it; your own experiments share its stages"
+        )
+    return ours
 
 
 def _open(store: Store, chosen: Chosen) -> tuple[dict[str, str], int]:

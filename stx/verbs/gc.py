@@ -1,13 +1,18 @@
 """`stx gc`: shows what of a store may go, asks, and removes it. `--forget` lets an experiment go with
 everything that only it wanted. What stays although no experiment wants it is the business of pin.py.
+
+In a store of several people everybody removes what he made himself; what others made is shown with their names, and
+goes with --others only, which is for the owner of the store.
 """
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from jobs.launcher import Launcher
+from stx import sharing
 from stx.config.cluster import load_cluster
 from stx.coordinator import lease, roots
 from stx.coordinator.garbage import Garbage, garbage, of_experiment
@@ -24,30 +29,44 @@ from stx.verbs.select import existing_store, one_experiment
 FOLD_FROM = 40
 FOLDED = 5
 FORGET_LEASE_S = 60.0
+GUESTS = "the owner of a store may remove what others made: stx gc --others"
 
 
-def run(*, store: str | None, cluster: str | None, yes: bool, forget: str | None, as_json: bool) -> int:
+def run(*, store: str | None, cluster: str | None, yes: bool, forget: str | None, others: bool, as_json: bool) -> int:
     """The verb; its exit code."""
     place, where = existing_store(store), load_cluster(cluster)
     launcher = launcher_of(where)
+    if others:
+        _refuse_guests(place)
     with _forgetting(place, forget) as check:
         found, kept = find(place, launcher, forget=forget)
+        ours = [one for one in found if others or not one.user]
         if not as_json:
             console.out(shown(found, root=place.root))
             console.say(kept_words(kept))
+            if len(ours) < len(found):
+                console.say(f"stays: {plural(len(found) - len(ours), 'thing')} that others made; {GUESTS}")
         swept = None
-        if found and (yes or (not as_json and _asked(found))):
+        if ours and (yes or (not as_json and _asked(ours))):
             check()
-            swept = remove(place, found, launcher, forget=forget)
+            swept = remove(place, ours, launcher, forget=forget)
     if as_json:
         console.out_json(to_json(place, found, swept))
     elif swept is not None:
         console.say(told(swept))
-    elif found:
+    elif ours:
         console.next_commands("stx gc --yes" + (f" --forget {forget}" if forget else "") + "   (removes it)")
     elif forget is None:
         console.next_commands("stx gc --forget EXPERIMENT   (also what only this experiment wanted)")
     return 2 if swept is not None and swept.failed else 0
+
+
+def _refuse_guests(place: Store) -> None:
+    """ConfigError unless the store is ours: then what others made in it may go, too."""
+    owner = place.root.stat().st_uid
+    if os.geteuid() not in (owner, 0):
+        hint = f"the store is {sharing.user_name(owner)}'s; without --others, what you made yourself may go"
+        raise ConfigError(GUESTS, where=str(place.root), hint=hint)
 
 
 def find(place: Store, launcher: Launcher, *, forget: str | None) -> tuple[list[Garbage], Roots]:
@@ -79,6 +98,7 @@ def _forgetting(place: Store, name: str | None) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     directory = one_experiment(place, name)
+    sharing.refuse_other(directory, hint="nobody else can forget it; what only it wants stays")
     with writing(directory.path):
         try:
             held = lease.acquire(directory, lease_s=FORGET_LEASE_S)
@@ -104,7 +124,9 @@ def shown(found: Sequence[Garbage], *, root: Path) -> str:
     for kind in dict.fromkeys(one.kind for one in found):
         of_kind = sorted((one for one in found if one.kind == kind), key=lambda one: -one.bytes)
         listed = of_kind if len(found) <= FOLD_FROM else of_kind[:FOLDED]
-        rows += [(kind, str(one.path.relative_to(root)), size(one.bytes), f"{one.files:,}", one.why) for one in listed]
+        rows += [
+            (kind, str(one.path.relative_to(root)), size(one.bytes), f"{one.files:,}", _why(one)) for one in listed
+        ]
         rest = of_kind[len(listed) :]
         if rest:
             rows.append((kind, f"and {len(rest):,} more", *_amount(rest), ""))
@@ -112,6 +134,10 @@ def shown(found: Sequence[Garbage], *, root: Path) -> str:
     header = ("kind", "path", "size", "files", "why")
     styles = [""] * (len(rows) - 1) + ["bold"]
     return console.table(header, rows, right=frozenset({"size", "files"}), styles=styles, stream=sys.stdout)
+
+
+def _why(one: Garbage) -> str:
+    return f"{one.user}'s: {one.why}" if one.user else one.why
 
 
 def _amount(some: Sequence[Garbage]) -> tuple[str, str]:

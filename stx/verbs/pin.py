@@ -1,5 +1,6 @@
 """`stx gc --pin` and `--unpin`: a pinned stage stays, with all that it was made from, whatever experiments want."""
 
+from jobs import files
 from stx import records
 from stx.coordinator.prepare import writing
 from stx.coordinator.roots import pins, stage_dirs
@@ -20,7 +21,7 @@ def run(*, store: str | None, pin: str | None, unpin: str | None, others: bool) 
             name = one_stage(place, pin, known=[stage.path.name for stage in stage_dirs(place)])
             if name is None:
                 raise _nothing_there(place, pin)
-            place.pins.mkdir(exist_ok=True)
+            files.make_dir(place.pins)
             records.publish(place.pin(name), {"stage": name, "as": pin})
             console.say(f"pinned {name}; it stays with what it was made from")
         if unpin is not None:

@@ -10,11 +10,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TextIO
 
-from stx import named, plan, records
+from stx import named, plan, records, sharing
 from stx.config.cluster import Cluster, load_cluster
 from stx.config.load import Experiment, load_experiment
 from stx.coordinator import layouts
 from stx.coordinator.layouts import Choice
+from stx.coordinator.prepare import OTHER_NAME
 from stx.coordinator.snapshot import running_science
 from stx.errors import StoreError
 from stx.paths import ExperimentDir, Store
@@ -70,6 +71,8 @@ def prepare(
     place = Store(store_root(store, cluster_store=where.store))
     graph = plan.expand(experiment, where)
     try:
+        sharing.open_store(place)
+        sharing.refuse_other(place.experiment(experiment.name), hint=OTHER_NAME)
         previous = previous_graph(place.experiment(experiment.name))
         seen = plan.survey(graph, place)
     except OSError as error:

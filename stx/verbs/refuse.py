@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import stx
+from jobs import slots
 from jobs.launcher import Launcher
 from stx import plan
 from stx.config.cluster import Cluster
@@ -35,6 +36,9 @@ def refuse_impossible(lines: Sequence[PlanLine], *, experiment: Experiment, clus
     _refuse_sizes(todo, cluster=cluster, launcher=launcher_of(cluster))
     if cluster.launcher == "local":  # the jobs see the programs that are seen from here
         _refuse_programs(todo, experiment=experiment)
+        reason = slots.refusal(slots.default_dir())
+        if reason:
+            raise PlanError(f"cores and GPUs cannot be shared out: {reason}", where="STX_SLOTS", hint=slots.CURE)
 
 
 def _refuse_sizes(todo: Sequence[PlanLine], *, cluster: Cluster, launcher: Launcher) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stx import records
+from stx import records, sharing
 from stx.errors import ConfigError
 from stx.named import unknown
 from stx.paths import KEY_DIGITS, ExperimentDir, Store
@@ -45,6 +45,8 @@ def existing_store(given: str | None) -> Store:
     store = Store(store_root(given))
     if store.root.exists() and not store.root.is_dir():
         raise ConfigError("a store is a folder, this is a file", where=str(store.root), hint="give --store DIR")
+    if store.root.exists():
+        sharing.open_store(store)
     if not store.experiments.is_dir():
         raise ConfigError(
             "no experiment was ever submitted here",
@@ -56,7 +58,7 @@ def existing_store(given: str | None) -> Store:
 
 def experiment_names(store: Store) -> list[str]:
     """Those that have a graph, sorted."""
-    return sorted(path.parent.name for path in store.experiments.glob("*/graph.json"))
+    return store.experiment_names()
 
 
 def load_graph(experiment: ExperimentDir) -> Graph:
@@ -149,7 +151,7 @@ def choose_one(
 
 def _nothing(pattern: str, *, store: Store, within: Sequence[str], graphs: Sequence[Graph]) -> ConfigError:
     """The error for a pattern that names nothing. `within`: the experiments that stand before its slash."""
-    folders = folders_of(pattern, [path.name for path in store.stages.glob("*-*")])
+    folders = folders_of(pattern, store.stage_names())
     if folders:
         hint = f"its folder is {folders[0]}; stx gc shows whether it may go, stx gc --pin {pattern} keeps it"
         return ConfigError(f'no experiment names "{pattern}" any more', where=str(store.root), hint=hint)

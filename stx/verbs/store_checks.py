@@ -8,12 +8,13 @@ import contextlib
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from jobs import files
-from stx import records
+from stx import records, sharing
 from stx.coordinator import inbox, lease
 from stx.coordinator.prepare import FORMAT
 from stx.coordinator.status import Observer
@@ -43,6 +44,7 @@ def store(place: Store) -> Iterator[Check]:
     folder = nearest(place.root)
     if folder == place.root:
         yield good("store", str(place.root))
+        yield from shared_with(place)
     else:
         yield good("store", f"{place.root} will be made by the first submit, below {folder}")
     probe = folder / f".doctor-{secrets.token_hex(4)}"
@@ -104,6 +106,37 @@ def _append(probe: Path) -> Check:
     return fail("append", "appended lines do not come back", ELSEWHERE)
 
 
+def shared_with(place: Store) -> Iterator[Check]:
+    """Who may write here, and whether that is safe and complete."""
+    try:
+        sharing.open_store(place)
+    except StoreError as error:
+        yield fail("sharing", f"{error.where}: {error.what}", error.hint or "")
+        return
+    status = place.root.stat()
+    owner, group = sharing.user_name(status.st_uid), sharing.group_name(status.st_gid)
+    if not files.is_shared(status.st_mode):
+        if status.st_mode & stat.S_IWGRP:
+            words = f"group {group} may write here, but what is made here is not the group's: no setgid bit"
+            yield warn("sharing", words, f"chmod g-w {place.root}; or share it: chmod 3770 {place.root}")
+        else:
+            yield good("sharing", f"private: {owner} writes, others read what they may")
+        return
+    if not status.st_mode & stat.S_ISVTX:
+        words = f"shared with group {group}, whose members may rename each other's folders in it"
+        yield warn("sharing", words, f"chmod +t {place.root}")
+    else:
+        yield good("sharing", f"shared with group {group}; what is made here is writable by it")
+    old = [path for path in (place.stages, place.experiments) if path.is_dir() and not _is_shared(path)]
+    if old:
+        words = f"made before the store was shared: {', '.join(path.name for path in old)}"
+        yield warn("sharing", words, f"chmod -R g+rwX {place.root}; find {place.root} -type d -exec chmod g+s {{}} +")
+
+
+def _is_shared(path: Path) -> bool:
+    return files.is_shared(path.stat().st_mode)
+
+
 def room(folder: Path) -> Iterator[Check]:
     """Bytes and files that are free."""
     free = shutil.disk_usage(folder).free
@@ -114,9 +147,9 @@ def room(folder: Path) -> Iterator[Check]:
         yield warn("space", words, hint)
     else:
         yield good("space", words)
-    stat = os.statvfs(folder)
-    if stat.f_files > 0 and stat.f_favail < FEW_FILES:
-        yield warn("files", f"room for {stat.f_favail:,} more files", "free some, or ask for a larger quota")
+    space = os.statvfs(folder)
+    if space.f_files > 0 and space.f_favail < FEW_FILES:
+        yield warn("files", f"room for {space.f_favail:,} more files", "free some, or ask for a larger quota")
 
 
 def file_system(folder: Path, *, mounts: bytes) -> Iterator[Check]:
@@ -151,7 +184,7 @@ def contents(place: Store) -> Iterator[Check]:
     if record is not None and record.get("format") != FORMAT:
         yield fail("record", f"format {record.get('format')}, this stx knows {FORMAT}", "use the stx that made it")
         return
-    names = sorted(path.parent.name for path in place.experiments.glob("*/graph.json"))
+    names = place.experiment_names()
     for name in names:
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
             yield from _experiment(place, name)

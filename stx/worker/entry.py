@@ -21,7 +21,7 @@ from typing import Any
 
 from jobs import runtime
 from jobs.runtime import Cause, Result
-from stx.errors import ConfigError, StxError
+from stx.errors import ConfigError, StoreError, StxError
 from stx.named import load
 from stx.worker import attempt as attempts
 from stx.worker.attempt import Attempt, NonFinite, Yielded
@@ -41,6 +41,8 @@ def run(folder: str) -> int:
         attempt = attempts.parse(path)
         notes = attempt.notes
         runtime.watch(path, attempt.heart, limits=attempt.hang_after_s)
+        if attempt.rank == 0:
+            _refuse_planted(attempt)
         _prepare(attempt)
         load("stx.worker", attempt.kind).run(attempt)
     except Yielded:
@@ -95,6 +97,17 @@ def sample(text: str) -> int:
         _print({"exit_code": error.exit_code, "where": error.where, "what": error.what, "hint": error.hint})
         return error.exit_code
     return 0
+
+
+def _refuse_planted(attempt: Attempt) -> None:
+    """What we were told must come from the user whose job this is, and nothing of the own stage or of an input may lead
+    out of the store. Looked at once, not at every read.
+    """
+    told, alive = attempt.folder.attempt, attempt.folder.alive(attempt.rank)
+    if alive.exists() and alive.stat().st_uid != told.stat().st_uid:
+        raise StoreError("was written by another user than the one whose job this is", where=str(told))
+    for stage in {attempt.stage, *(source.stage for source in attempt.inputs.values())}:
+        stage.refuse_links()
 
 
 def _prepare(attempt: Attempt) -> None:

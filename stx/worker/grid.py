@@ -44,7 +44,8 @@ def make(request: Mapping[str, Any]) -> None:
     stream = io.BytesIO()
     picture = Image.fromarray(laid_out(images, columns=request["columns"]))
     picture.save(stream, format="png", pnginfo=protocol)
-    files.write(Path(request["output"]).absolute(), stream.getvalue())
+    output = Path(request["output"]).absolute()
+    files.write(output.parent.resolve() / output.name, stream.getvalue())  # a user's own folder may be a link
 
 
 def _images(request: Mapping[str, Any]) -> NDArray[np.uint8]:
