@@ -1,0 +1,149 @@
+"""What goes wrong in one run, and when: pure, from a seed.
+
+A schedule is a list of faults by the second (since the run began) at which each is due. Which process, file or byte a
+fault meets is drawn as a number in [0, 1) (`pick`), so that the same seed makes the same choices among whatever is
+there at that moment. The seconds at which a machine reaches a step are its own: a seed repeats a schedule, not a run.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+KINDS: Mapping[str, str] = {
+    "kill": "SIGKILL of a random rank, supervisor (jobs.exec) or coordinator",
+    "term": "SIGTERM of one: save and leave",
+    "stop": "SIGSTOP of one for longer than hang_after_s of step and save, then SIGCONT",
+    "point": "a kill before, after or inside a write, fsync, rename or link",
+    "enospc": "a disk that is full for some operations of one process",
+    "eio": "an input/output error in one operation",
+    "short": "writes that take only a part of what they are given",
+    "slow": "one operation that takes seconds",
+    "clock": "a wall clock that jumps by minutes, forwards or back",
+    "stall": "a store that blocks everybody for longer than hang_after_s: nothing healthy may be cancelled",
+    "scratch": "a truncated or bit-flipped file that must be survived: the newest checkpoint, files aside, heartbeat, "
+    "metrics, the journal's last line",
+    "published": "a truncated or bit-flipped result or record: must be refused by its name, then it is restored",
+    "twins": "two submits of the file at the same moment",
+    "share": "a second experiment that wants the same stages, at the same time",
+}
+# How often each kind is drawn. Those that block for a while are drawn less.
+_WEIGHTS = {"kill": 4, "point": 7, "stop": 1, "stall": 0.4, "scratch": 2, "published": 1.5, "share": 0.5}
+_TICKET = {"point": "kill", "enospc": "enospc", "eio": "eio", "short": "short", "slow": "stall", "clock": "clock"}
+
+# The most fault points that a life of each program passes on micro stages: a larger number would never fire.
+POINTS: Mapping[str, int] = {"stx.worker run": 90, "jobs.exec": 16, "stx.cli submit": 250}
+_PROGRAM_WEIGHTS = (6, 1, 2)
+ROLES = ("rank", "supervisor", "coordinator")
+_ROLE_WEIGHTS = (6, 2, 3)
+SCRATCH = ("checkpoint", "checkpoint", "aside", "heartbeat", "metrics", "journal")
+PUBLISHED = ("payload", "payload", "artifact", "record")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the cluster file waits for, in seconds: `work` of step and save, `every` of all phases."""
+
+    work: float
+    every: float
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong at `at` seconds; the subclasses say what."""
+
+    at: float
+    kind: str
+    pick: float
+
+
+@dataclass(frozen=True)
+class Signal(Fault):
+    """kill, term or stop of a process of this role; a stopped one goes on after `seconds`."""
+
+    role: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Ticket(Fault):
+    """What faults/sitecustomize.py does in the next process whose command line holds `program`."""
+
+    program: str
+    point: int
+    seconds: float
+    count: int
+
+    def content(self, number: int) -> dict[str, object]:
+        """Its JSON. `number` comes back in faults.jsonl."""
+        return {
+            "number": number,
+            "program": self.program,
+            "point": self.point,
+            "fault": _TICKET[self.kind],
+            "seconds": self.seconds,
+            "count": self.count,
+        }
+
+
+@dataclass(frozen=True)
+class Stall(Fault):
+    """The store blocks for `seconds`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Damage(Fault):
+    """A file of the class `target` is truncated or gets another bit at the relative place `where`."""
+
+    target: str
+    truncate: bool
+    where: float
+
+
+@dataclass(frozen=True)
+class Second(Fault):
+    """Another coordinator: twins or share."""
+
+
+def schedule(seed: int, *, kinds: Sequence[str], faults: int, every_s: float, limits: Limits) -> list[Fault]:
+    """`faults` faults of these kinds, `every_s` seconds apart on average, in order of time."""
+    chooser = random.Random(seed)
+    weights = [_WEIGHTS.get(kind, 1) for kind in kinds]
+    drawn, now = [], 0.0
+    for kind in chooser.choices(kinds, weights=weights, k=faults):
+        now += chooser.uniform(0.2, 1.8) * every_s
+        drawn.append(_fault(kind, now, chooser=chooser, limits=limits))
+    return sorted(drawn, key=lambda fault: fault.at)
+
+
+def _fault(kind: str, now: float, *, chooser: random.Random, limits: Limits) -> Fault:
+    pick = chooser.random()
+    if kind in ("kill", "term", "stop"):
+        role = chooser.choices(ROLES, weights=_ROLE_WEIGHTS)[0]
+        return Signal(now, kind, pick, role, limits.work + chooser.uniform(1, 3))
+    if kind in _TICKET:
+        return _ticket(kind, now, pick, chooser=chooser, limits=limits)
+    if kind == "stall":
+        longest = limits.every if chooser.random() < 0.2 else limits.work
+        return Stall(now, kind, pick, longest + chooser.uniform(1, 3))
+    if kind in ("scratch", "published"):
+        target = chooser.choice(SCRATCH if kind == "scratch" else PUBLISHED)
+        return Damage(now, kind, pick, target, truncate=chooser.random() < 0.5, where=chooser.random())
+    # Half of the second coordinators are there from the first moment, when both make the store.
+    return Second(now if chooser.random() < 0.5 else 0.0, kind, pick)
+
+
+def _ticket(kind: str, now: float, pick: float, *, chooser: random.Random, limits: Limits) -> Ticket:
+    program = chooser.choices(list(POINTS), weights=_PROGRAM_WEIGHTS)[0]
+    point = chooser.randint(1, POINTS[program])
+    seconds, count = 0.0, 1
+    if kind == "slow":
+        seconds = chooser.uniform(0.1, 0.6) * limits.work
+    elif kind == "clock":
+        seconds = chooser.choice((-1, 1)) * chooser.uniform(60, 7200)
+    elif kind in ("enospc", "short"):
+        count = chooser.randint(1, 12)
+    # A process takes its ticket when it starts, so those for the coordinator lie there before the first one does.
+    at = 0.0 if program == "stx.cli submit" else max(0.0, now - 4 * pick)
+    return Ticket(at, kind, pick, program, point, seconds, count)
