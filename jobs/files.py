@@ -257,6 +257,11 @@ class AttemptDir:
         return self.path / "verdict.json"
 
     @property
+    def hang(self) -> Path:
+        """Which rank hung first, and in what (jobs/hangs.py)."""
+        return self.path / "hang.json"
+
+    @property
     def heartbeat(self) -> Path:
         """Rank 0's progress: a counter and what it is doing."""
         return self.path / "heartbeat.json"
@@ -292,6 +297,14 @@ class AttemptDir:
     def logs(self) -> list[Path]:
         """The logs of all ranks, in order of their names."""
         return sorted(self.path.glob("rank-*.log"))
+
+    def stacks(self, rank: int) -> Path:
+        """The stacks of all threads of a rank, when it or another one hung."""
+        return self.path / f"stacks-{rank}.txt"
+
+    def all_stacks(self) -> list[Path]:
+        """The stacks of all ranks, in order of their names; none where nobody hung."""
+        return sorted(self.path.glob("stacks-*.txt"))
 
     def alive(self, rank: int) -> Path:
         """Made by a worker once its signal handlers stand; without it an end is a failed start."""

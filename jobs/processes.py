@@ -4,6 +4,7 @@ A pid alone is reused; (pid, start time, boot) is not. A session id is not reuse
 so the processes of a job whose supervisor was killed are found as the members of its session.
 """
 
+import contextlib
 import functools
 import os
 import re
@@ -23,6 +24,15 @@ class Process(NamedTuple):
     session: int
 
 
+class Task(NamedTuple):
+    """A thread: its state as in ps(1), and the kernel's function that it waits in ("0": it runs, or none may know)."""
+
+    number: int
+    name: str
+    state: str
+    waits_in: str
+
+
 def look(pid: int, *, zombies: bool = False) -> Process | None:
     """The process with this pid; None if there is none or, unless asked for, it has ended and waits to be reaped."""
     try:
@@ -35,6 +45,28 @@ def look(pid: int, *, zombies: bool = False) -> Process | None:
     if fields[0] in (b"Z", b"X") and not zombies:
         return None
     return Process(pid, start_time=int(fields[19]), group=int(fields[2]), session=int(fields[3]))
+
+
+def state(pid: int) -> str:
+    """Its state as in ps(1), T for one that was stopped; empty when it is gone."""
+    return next((task.state for task in tasks(pid) if task.number == pid), "")
+
+
+def tasks(pid: int) -> list[Task]:
+    """The threads of a process; none when it is gone."""
+    found = []
+    with contextlib.suppress(OSError):
+        for entry in sorted(Path(f"/proc/{pid}/task").iterdir(), key=lambda entry: int(entry.name)):
+            name, _, rest = (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
+            found.append(Task(int(entry.name), name.partition("(")[2], rest.split()[0], _waits_in(entry)))
+    return found
+
+
+def _waits_in(task: Path) -> str:
+    try:
+        return (task / "wchan").read_text(encoding="ascii") or "0"
+    except OSError:
+        return "0"
 
 
 def every() -> Iterator[Process]:

@@ -1,4 +1,4 @@
-"""The worker's side of a job: signals, heartbeat, watchdog, outcome, rendezvous. Standard library only.
+"""The worker's side of a job: signals, heartbeat, outcome, rendezvous. Standard library only.
 
 `install()` is the first thing a worker does. Until then USR1, USR2 and TERM are blocked (jobs.exec does that) and wait;
 from then on USR2 and TERM set a flag that the worker asks for at its step boundaries (a handler that saved by itself
@@ -14,15 +14,14 @@ import json
 import os
 import signal
 import socket
-import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from jobs import files
 from jobs.files import AttemptDir
+from jobs.hangs import Board, Line
 from jobs.outcome import EXIT_YIELDED as EXIT_YIELDED
 from jobs.outcome import Outcome
 from jobs.spec import Cause as Cause
@@ -33,6 +32,8 @@ _WRITE_SHARE = 50  # a beat may cost at most 1/50 of the time: a slow file syste
 
 _stop = False
 _reserve: Path | None = None
+_board: Board | None = None
+_parent = os.getppid()
 
 
 def install() -> None:
@@ -40,7 +41,7 @@ def install() -> None:
 
     Without $STX_ATTEMPT (a worker started by hand) there is nobody to tell, and only the handlers are installed.
     """
-    global _reserve
+    global _reserve, _board
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
     for number in (signal.SIGUSR2, signal.SIGTERM):
@@ -51,6 +52,9 @@ def install() -> None:
         attempt = AttemptDir(attempt_dir())
         _reserve = files.write_temp(attempt.outcome(rank()), [b" " * RESERVE_BYTES])
         files.write(attempt.alive(rank()), f"{os.getpid()}\n".encode())
+    if (descriptor := os.environ.pop("STX_BOARD", None)) is not None:
+        _board = Board(int(descriptor))
+        os.close(int(descriptor))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM})
 
 
@@ -78,6 +82,23 @@ def _unblock_term() -> None:
 def stop_requested() -> bool:
     """Whether this rank was asked to save and yield. Ranks may see it at different steps: agree before acting on it."""
     return _stop
+
+
+def request_stop() -> None:
+    """Ask this rank to save and yield, as a signal would."""
+    global _stop
+    _stop = True
+
+
+def is_orphan() -> bool:
+    """Whether the process that started this one is gone."""
+    return os.getppid() != _parent
+
+
+def tell(line: Line) -> None:
+    """Tell the supervisor how this rank does; there is none where a worker was started by hand."""
+    if _board is not None:
+        _board.write(rank(), line)
 
 
 def attempt_dir() -> Path:
@@ -108,6 +129,7 @@ def time_left() -> float:
 class Heart:
     """Rank 0's heartbeat.json: a counter that moves while the worker does, and what it does. Other ranks write nothing.
 
+    `writing` while a beat is on its way to the store: the watchdog does not count that time.
     A beat that cannot be written (a full disk) is counted in `failures`; it never ends the work it reports on.
     """
 
@@ -118,6 +140,7 @@ class Heart:
         self.counter = 0
         self.phase = "start"
         self.failures = 0
+        self.writing = False
 
     def beat(self, phase: str, **numbers: float) -> None:
         """Count; write if the last write is long enough ago, or the phase is new."""
@@ -128,36 +151,15 @@ class Heart:
         if self._path is None or not due:
             return
         record = {"counter": self.counter, "phase": phase, "time": time.time(), "numbers": numbers}
+        self.writing = True
         try:
             files.write(self._path, json.dumps(record).encode() + b"\n")
         except OSError:
             self.failures += 1
+        finally:
+            self.writing = False
         now = time.monotonic()
         self._next = now + max(self._every_s, _WRITE_SHARE * (now - start))
-
-
-def watch(attempt_dir: Path, heart: Heart, *, limits: Mapping[str, float], every_s: float = 1.0) -> None:
-    """Start the watchdog: a thread that ends this rank when its heart stands still for its phase's limit, in seconds.
-
-    All stacks go to the log, HANG into the outcome; then the process ends, and the supervisor ends the other ranks.
-    """
-    arguments = (attempt_dir, heart, limits, every_s)
-    threading.Thread(target=_watch, args=arguments, name="watchdog", daemon=True).start()
-
-
-def _watch(attempt_dir: Path, heart: Heart, limits: Mapping[str, float], every_s: float) -> None:
-    seen, still = heart.counter, 0.0
-    while still < limits.get(heart.phase, limits["other"]):
-        time.sleep(every_s)
-        # Not the clock's difference: a process that was stopped and continued has not hung.
-        still = still + every_s if heart.counter == seen else 0.0
-        seen = heart.counter
-    faulthandler.dump_traceback(all_threads=True)
-    message = f"no progress for {still:.0f} s in phase {heart.phase!r}; the stacks of all threads are in the log"
-    try:
-        finish(attempt_dir, rank(), Result.FAILED, Cause.HANG, message)
-    finally:
-        os._exit(1)
 
 
 def finish(

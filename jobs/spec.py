@@ -29,7 +29,10 @@ class Resources:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """One attempt as a job. `argv` is the rank's program (not jobs.exec); `env` is added to the launcher's."""
+    """One attempt as a job. `argv` is the rank's program (not jobs.exec); `env` is added to the launcher's.
+
+    `start_limit_s`: how long a rank may take until its watchdog stands (jobs/hangs.py); None for ranks without one.
+    """
 
     tag: str
     argv: tuple[str, ...]
@@ -38,6 +41,7 @@ class JobSpec:
     resources: Resources
     env: Mapping[str, str] = field(default_factory=dict)
     stop_lead_s: float = 90.0
+    start_limit_s: float | None = None
 
     def dump(self) -> dict[str, Any]:
         """Its JSON, part of the intent file."""
@@ -57,6 +61,7 @@ class JobSpec:
             attempt_dir=Path(record["attempt_dir"]),
             cwd=Path(record["cwd"]),
             resources=Resources(**record["resources"]),
+            start_limit_s=record.get("start_limit_s"),  # intents of earlier versions have none
             **values,
         )
 

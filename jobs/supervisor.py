@@ -4,7 +4,8 @@
     wait      for the machine's slots (local launcher); a stop meanwhile ends the attempt as YIELDED without a rank
     start     each rank in a process group of its own, signals still blocked: jobs.runtime unblocks them
     watch     forward USR2 and TERM; ask for a save at the time limit less stop_lead_s; end all at the time limit, and
-              when one rank dies by a signal or exits with a code other than 0 and 75: TERM to everything, 5 s, KILL
+              when one rank dies by a signal, exits with a code other than 0 and 75, or hangs (jobs/guard.py): TERM to
+              everything, 5 s, KILL. Where a rank hung, all say first where they are
     conclude  a SETUP outcome for ranks that never came alive; one rank's failure as the outcome of those that were
               ended for it; nothing for a rank that was alive and left no outcome: the coordinator judges that
 
@@ -18,11 +19,14 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs import files, outcome, processes, slots
+from jobs import files, guard, hangs, outcome, processes, slots
 from jobs.files import AttemptDir
+from jobs.guard import Guard
+from jobs.hangs import Hang
 from jobs.outcome import EXIT_YIELDED, Outcome
 from jobs.spec import Cause, JobSpec, Result
 
@@ -40,7 +44,7 @@ def main(arguments: list[str]) -> int:
     """`[--slots DIR] <attempt dir>`; returns the exit code."""
     _close_inherited()
     # A blocked signal stays pending even where the default is to ignore it, so no end of a child is missed.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR | BLOCKED_IN_RANKS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR | BLOCKED_IN_RANKS | {signal.SIGALRM})
     slots_dir = Path(arguments[1]) if arguments[0] == "--slots" else None
     attempt = AttemptDir(Path(arguments[-1]))
     files.share(attempt.path)
@@ -113,7 +117,7 @@ def _wait_for_slots(attempt: AttemptDir, job: JobSpec, folder: Path | None) -> s
     while not stopped:
         if not ranks or claim.advance():
             return claim
-        stopped = signal.sigtimedwait(FORWARDED, SLOT_POLL_S) is not None
+        stopped = _next_of(FORWARDED, within_s=SLOT_POLL_S) is not None
     claim.release()
     for rank in range(job.resources.ranks):
         _publish(attempt, Outcome(rank, Result.YIELDED, message="stopped before it started", info={"started": False}))
@@ -138,8 +142,10 @@ class Supervisor:
         self._gpus = gpus
         self._ranks: list[Rank] = []
         self._culprit: Rank | None = None
+        self._hang: Hang | None = None
         self._start_error = ""
         self._told_to_end = False
+        self._guard = Guard(attempt, ranks=job.resources.ranks, start_limit_s=job.start_limit_s)
         start = time.monotonic()
         self._kill_at = start + job.resources.time_s
         self._stop_at = self._kill_at - job.stop_lead_s
@@ -149,9 +155,10 @@ class Supervisor:
         self._start()
         while not self._over():
             self._handle(self._next_signal())
+        self._gather_stacks()
         self._end_all()
         self._conclude()
-        return 1 if self._start_error or any(self._failed(rank) for rank in self._ranks) else 0
+        return 1 if self._start_error or self._hang or any(self._failed(rank) for rank in self._ranks) else 0
 
     def _over(self) -> bool:
         running = any(rank.code is None for rank in self._ranks)
@@ -173,7 +180,8 @@ class Supervisor:
         return os.posix_spawnp(
             self._job.argv[0],
             self._job.argv,
-            environment(self._job, number, gpus=self._gpus, attempt=self._attempt, kill_at=self._kill_at),
+            environment(self._job, number, gpus=self._gpus, attempt=self._attempt, kill_at=self._kill_at)
+            | {"STX_BOARD": str(self._guard.descriptor)},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(self._attempt.log(number)), append, files.MODE),
@@ -186,9 +194,8 @@ class Supervisor:
         )
 
     def _next_signal(self) -> int | None:
-        deadline = min(self._stop_at, self._kill_at)
-        info = signal.sigtimedwait(_WAITED_FOR, max(0.0, deadline - time.monotonic()))
-        return None if info is None else info.si_signo
+        deadline = min(self._stop_at, self._kill_at, self._guard.due)
+        return _next_of(_WAITED_FOR, within_s=deadline - time.monotonic())
 
     def _handle(self, number: int | None) -> None:
         """React to one signal, or to a deadline when there is none."""
@@ -206,6 +213,34 @@ class Supervisor:
         elif time.monotonic() >= self._stop_at:
             self._stop_at = float("inf")
             self._forward(signal.SIGUSR2)
+        if (hang := self._guard.look(self._running())) is not None:
+            self._hung(hang)
+
+    def _running(self) -> dict[int, int]:
+        """pid by number of the ranks that run."""
+        return {rank.number: rank.pid for rank in self._ranks if rank.code is None}
+
+    def _hung(self, hang: Hang) -> None:
+        """A rank that cannot end itself. One that hangs on its way out, after a good outcome, did its work."""
+        _log(f"hung: {hang.message}")
+        rank = self._ranks[hang.rank]
+        word = outcome.read(self._attempt, hang.rank)
+        if word is not None and word.result is not Result.FAILED:
+            os.kill(rank.pid, signal.SIGKILL)
+            return
+        self._hang, self._culprit = hang, rank
+
+    def _gather_stacks(self) -> None:
+        """Where one rank hung, what the others wait for tells why."""
+        word = None if self._culprit is None else outcome.read(self._attempt, self._culprit.number)
+        if self._hang or (word is not None and word.cause is Cause.HANG):
+            guard.gather_stacks(self._attempt, self._running())
+            _log(f"stacks written files={[path.name for path in self._attempt.all_stacks()]}")
+        if self._hang is None:
+            return
+        if pid := self._running().get(self._hang.rank):
+            os.kill(pid, signal.SIGKILL)  # continued for its stacks, it must not go on
+        hangs.publish(self._attempt, self._hang)  # after the stacks: who finds it writes its own, and ends
 
     def _forward(self, number: int) -> None:
         _log(f"forwarding signal={signal.Signals(number).name}")
@@ -243,7 +278,7 @@ class Supervisor:
             if time.monotonic() >= deadline:
                 # Again and again: a process may fork while it is being killed.
                 _signal_all(members, signal.SIGKILL)
-            signal.sigtimedwait({signal.SIGCHLD}, 0.05)
+            _next_of({signal.SIGCHLD}, within_s=0.05)
             self._reap()
         self._reap()
 
@@ -272,8 +307,10 @@ class Supervisor:
                 self._never_alive(self._ranks[number])
 
     def _ended_by_itself(self, rank: Rank) -> Outcome | None:
-        """What the rank that ended the job has to say; a SETUP failure is said for it."""
-        if not self._told_to_end:
+        """What the rank that ended the job has to say; a SETUP failure and a hang are said for it."""
+        if self._hang is not None:
+            _publish(self._attempt, Outcome(rank.number, Result.FAILED, Cause.HANG, self._hang.message))
+        elif not self._told_to_end:
             self._never_alive(rank)
         return outcome.read(self._attempt, rank.number)
 
@@ -330,6 +367,18 @@ def _publish(attempt: AttemptDir, word: Outcome) -> None:
         outcome.publish(attempt, word)
     except OSError as error:
         _log(f"cannot write an outcome rank={word.rank}: {error}")
+
+
+def _next_of(numbers: Set[int], *, within_s: float) -> int | None:
+    """The next of these signals, which are blocked; None when the time is over, and sometimes a little earlier.
+
+    Not signal.sigtimedwait: in a process that was stopped for longer than the timeout it gives what happens to lie on
+    the stack (CPython 3.11, 3.12).
+    """
+    signal.setitimer(signal.ITIMER_REAL, max(within_s, 0.001))
+    found = signal.sigwaitinfo(numbers | {signal.SIGALRM}).si_signo
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
+    return None if found == signal.SIGALRM else found
 
 
 def _signal_all(pids: list[int], number: int) -> None:

@@ -198,6 +198,7 @@ def job(
         resources=request(layout, cluster.resources(node.spec.kind)),
         env={"PYTHONPATH": os.pathsep.join(searched)},
         stop_lead_s=cluster.stop_lead_s,
+        start_limit_s=cluster.hang_after_s.start,
     )
 
 

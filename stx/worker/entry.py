@@ -6,7 +6,7 @@ StxError                                    FAILED USER           exit 1, the me
 NonFinite                                   FAILED NAN
 out of memory (host or GPU)                 FAILED OOM
 no space, quota                             FAILED NO_SPACE
-no heartbeat for too long                   FAILED HANG           jobs.runtime.watch, exit 1
+no progress for too long                    FAILED HANG           jobs/watchdog.py, exit 1
 anything else                               FAILED USER           the end of the traceback
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jobs import runtime
+from jobs import runtime, watchdog
 from jobs.runtime import Cause, Result
 from stx.errors import ConfigError, StoreError, StxError
 from stx.named import load
@@ -40,7 +40,7 @@ def run(folder: str) -> int:
     try:
         attempt = attempts.parse(path)
         notes = attempt.notes
-        runtime.watch(path, attempt.heart, limits=attempt.hang_after_s)
+        watchdog.start(path, attempt.heart, limits=attempt.hang_after_s)
         if attempt.rank == 0:
             _refuse_planted(attempt)
         _prepare(attempt)

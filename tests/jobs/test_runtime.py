@@ -257,35 +257,3 @@ dist.destroy_process_group()
 def test_torch_meets_on_the_socket_that_rank_0_bound(tmp_path: Path) -> None:
     ranks = [start(tmp_path, MEET, env={"RANK": str(rank), "WORLD_SIZE": "2"}) for rank in range(2)]
     assert [said(process).split()[-1] for process in ranks] == ["3", "3"]
-
-
-WATCHED = """
-runtime.install()
-folder = runtime.attempt_dir()
-heart = runtime.Heart(folder)
-runtime.watch(folder, heart, limits={"step": 0.2, "other": 60.0}, every_s=0.02)
-"""
-
-
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_heart_that_stands_still_ends_its_rank_as_a_hang_with_all_stacks(tmp_path: Path, rank: int) -> None:
-    program = f"{WATCHED}heart.beat('step')\ndef stuck(): time.sleep(60)\nstuck()"
-    process = start(tmp_path, program, env={"RANK": str(rank)})
-    text = process.communicate(timeout=contract.PATIENCE_S)[0]
-    word = outcome.read(AttemptDir(tmp_path), rank)
-    assert process.returncode == 1
-    assert word is not None
-    assert (word.result, word.cause) == (Result.FAILED, Cause.HANG)
-    assert "in stuck" in text
-
-
-def test_a_heart_that_beats_or_is_in_a_patient_phase_is_let_live(tmp_path: Path) -> None:
-    program = f"""{WATCHED}
-for _ in range(30):
-    heart.beat("step")
-    time.sleep(0.02)
-heart.beat("save")
-time.sleep(0.5)
-print("well")
-"""
-    assert said(start(tmp_path, program)).split() == ["well"]
