@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 HERE = Path(__file__).parent
 MICRO = HERE / "micro.yaml"
@@ -99,10 +100,14 @@ def stx(new_stx: Callable[[str], Stx]) -> Stx:
 
 
 @pytest.fixture(scope="session")
-def micro(new_stx: Callable[[str], Stx]) -> Stx:
-    """The micro experiment, run once and never touched: what killed runs are compared with."""
-    runner = new_stx("micro")
-    runner.run("submit", str(MICRO))
+def micro(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Stx:
+    """The micro experiment, run once for all test processes and never touched: what killed runs are compared with."""
+    base = tmp_path_factory.getbasetemp()
+    runner = Stx((base if worker_id == "master" else base.parent) / "micro")
+    with FileLock(f"{runner.folder}.lock"):
+        if not runner.folder.exists():
+            runner.folder.mkdir()
+            runner.run("submit", str(MICRO))
     return runner
 
 

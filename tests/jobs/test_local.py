@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ def test_a_cancel_ends_the_ranks_of_a_killed_supervisor_and_their_children(local
     kill_supervisor(job)
     local.cancel(job.handle, job.attempt.path)
     assert job.wait_ended() == [None, None]
-    assert not any(map(processes.look, children))
+    until(lambda: not any(map(processes.look, children)), "the killed children are gone")
 
 
 def test_a_cancel_of_ranks_that_heed_it_does_not_wait(local: LocalLauncher, folder: Path) -> None:
@@ -126,7 +127,9 @@ def test_a_cancel_on_a_full_disk_kills(local: LocalLauncher, folder: Path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "write", full)
-    local.cancel(job.handle, job.attempt.path)
+    while job.observe().state is not JobState.ENDED:  # a rank may start while the others are counted
+        local.cancel(job.handle, job.attempt.path)
+        time.sleep(0.05)
     assert job.wait_ended() == [None]
 
 
