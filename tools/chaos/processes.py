@@ -15,7 +15,7 @@ from pathlib import Path
 from jobs import processes
 
 MARK = "STX_FAULT_TICKETS"
-ROLE_WORDS = {"rank": b"stx.worker", "supervisor": b"jobs.exec", "coordinator": b"submit"}
+ROLE_WORDS = {"rank": (b"stx.worker", b"run"), "supervisor": (b"jobs.exec",), "coordinator": (b"stx.cli", b"submit")}
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def members(mark: Path) -> list[Member]:
 
 
 def role_of(arguments: Sequence[bytes]) -> str:
-    """rank, supervisor, coordinator, or other (a report, a loader's helper): by the words of the command line."""
-    return next((role for role, word in ROLE_WORDS.items() if word in arguments), "other")
+    """rank, supervisor, coordinator, or other (a check of models, a report): by the words of the command line."""
+    return next((role for role, words in ROLE_WORDS.items() if all(word in arguments for word in words)), "other")
 
 
 def end_all(mark: Path, *, limit_s: float = 20.0) -> int:

@@ -50,6 +50,7 @@ def test_a_pid_that_was_given_to_another_process_is_left_alone(marked):
         ("python -P -m jobs.exec --slots /t /s/attempts/001", "supervisor"),
         ("python -m stx.cli submit e.yaml --cluster c", "coordinator"),
         ("python -m stx.cli report e", "other"),
+        ("python -m stx.worker check {}", "other"),
     ],
 )
 def test_roles_are_told_by_the_command_line(line, role):
