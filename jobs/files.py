@@ -93,7 +93,7 @@ def append(path: Path, line: bytes) -> None:
     """Append one line (its newline is added here) in one write."""
     descriptor = _open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
-        _write_all(descriptor, line + b"\n")
+        write_all(descriptor, line + b"\n")
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -195,7 +195,7 @@ def _create(path: Path, chunks: Iterable[bytes]) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)
     try:
         for chunk in chunks:
-            _write_all(descriptor, chunk)
+            write_all(descriptor, chunk)
         os.fsync(descriptor)
     except OSError as error:
         error.filename = error.filename or os.fspath(path)  # write(2) does not say which file met the full disk
@@ -204,7 +204,8 @@ def _create(path: Path, chunks: Iterable[bytes]) -> None:
         os.close(descriptor)
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it: one write(2) may take less than it was given."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

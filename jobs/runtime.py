@@ -14,12 +14,13 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from jobs import files
+from jobs import files, outcome
 from jobs.files import AttemptDir
 from jobs.hangs import Board, Line
 from jobs.outcome import EXIT_YIELDED as EXIT_YIELDED
@@ -56,6 +57,17 @@ def install() -> None:
         _board = Board(int(descriptor))
         os.close(int(descriptor))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM})
+
+
+def stillborn(error: OSError) -> int:
+    """Say that this rank cannot begin, because it cannot write into its attempt; the exit code."""
+    cause = outcome.cause_of(error.errno) or Cause.SETUP
+    sys.stderr.write(f"cannot begin: {error}\n")
+    try:
+        finish(attempt_dir(), rank(), Result.FAILED, cause, f"before it began: {error}")
+    except OSError as worse:
+        return outcome.exit_code(worse)
+    return 1
 
 
 def _on_stop(number: int, frame: FrameType | None) -> None:
@@ -169,9 +181,13 @@ def finish(
 
     On a full disk it is written into blocks that `install` reserved.
     """
-    global _reserve
     path = AttemptDir(attempt_dir).outcome(rank)
     data = Outcome(rank, result, cause, message, info).encode()
+    return outcome.insist(lambda: _say(path, data))
+
+
+def _say(path: Path, data: bytes) -> bool:
+    global _reserve
     temp, _reserve = _reserve, None
     if temp is None or temp.parent != path.parent:
         return files.publish(path, data)
@@ -183,9 +199,7 @@ def _overwrite(path: Path, data: bytes) -> None:
     """Replace a file's content in its own blocks. Only for a temp file that nobody reads yet."""
     descriptor = os.open(path, os.O_WRONLY)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        files.write_all(descriptor, data)
         os.ftruncate(descriptor, len(data))
         os.fsync(descriptor)
     finally:

@@ -17,13 +17,13 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs import files, guard, hangs, outcome, processes, slots
+from jobs.environment import environment
 from jobs.files import AttemptDir
 from jobs.guard import Guard
 from jobs.hangs import Hang
@@ -37,7 +37,6 @@ LOG_LINES = 20
 FORWARDED = frozenset({signal.SIGUSR2, signal.SIGTERM})
 BLOCKED_IN_RANKS = FORWARDED | {signal.SIGUSR1}
 _WAITED_FOR = FORWARDED | {signal.SIGCHLD}
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 def main(arguments: list[str]) -> int:
@@ -47,19 +46,23 @@ def main(arguments: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR | BLOCKED_IN_RANKS | {signal.SIGALRM})
     slots_dir = Path(arguments[1]) if arguments[0] == "--slots" else None
     attempt = AttemptDir(Path(arguments[-1]))
-    files.share(attempt.path)
-    if not _claim(attempt):
-        return 0
+    try:
+        files.share(attempt.path)
+        if not outcome.insist(lambda: _claim(attempt)):
+            return 0
+    except OSError as error:
+        _log(f"cannot begin: {error}")
+        return 1
     try:
         job = _job(attempt)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        _publish(attempt, _setup_failure(0, f"{attempt.intent} cannot be used: {error!r}"))
+        _publish(attempt, _setup_failure(0, f"{attempt.intent} cannot be used: {error!r}", error))
         return 1
     try:
         claim = _wait_for_slots(attempt, job, slots_dir)
     except (OSError, ValueError) as error:
         for rank in range(job.resources.ranks):
-            _publish(attempt, _setup_failure(rank, f"the slots in {slots_dir} cannot be used: {error}"))
+            _publish(attempt, _setup_failure(rank, f"the slots in {slots_dir} cannot be used: {error}", error))
         return 1
     if claim is None:
         return 0
@@ -87,7 +90,9 @@ def _claim(attempt: AttemptDir) -> bool:
         "boot_id": processes.boot_id(),
         "host": processes.machine(),
     }
-    ours = files.publish(attempt.started, json.dumps(record).encode() + b"\n")
+    data = json.dumps(record).encode() + b"\n"
+    # Ours also when an earlier try made the link and failed after it.
+    ours = files.publish(attempt.started, data) or files.read(attempt.started) == data
     if not ours:
         _log(f"another job runs this attempt: {(files.read(attempt.started) or b'').decode().strip()}; nothing to do")
     return ours
@@ -143,7 +148,7 @@ class Supervisor:
         self._ranks: list[Rank] = []
         self._culprit: Rank | None = None
         self._hang: Hang | None = None
-        self._start_error = ""
+        self._start_error: Outcome | None = None
         self._told_to_end = False
         self._guard = Guard(attempt, ranks=job.resources.ranks, start_limit_s=job.start_limit_s)
         start = time.monotonic()
@@ -153,16 +158,18 @@ class Supervisor:
     def run(self) -> int:
         """Start, watch, conclude; returns the exit code."""
         self._start()
-        while not self._over():
-            self._handle(self._next_signal())
-        self._gather_stacks()
-        self._end_all()
+        try:
+            while not self._over():
+                self._handle(self._next_signal())
+            self._gather_stacks()
+        finally:
+            self._end_all()  # whatever goes wrong here leaves nobody behind
         self._conclude()
         return 1 if self._start_error or self._hang or any(self._failed(rank) for rank in self._ranks) else 0
 
     def _over(self) -> bool:
         running = any(rank.code is None for rank in self._ranks)
-        return not running or self._culprit is not None or self._told_to_end or bool(self._start_error)
+        return not running or self._culprit is not None or self._told_to_end or self._start_error is not None
 
     def _start(self) -> None:
         try:
@@ -170,8 +177,9 @@ class Supervisor:
             for number in range(self._job.resources.ranks):
                 self._ranks.append(Rank(number, self._spawn(number)))
         except OSError as error:
-            self._start_error = f"{self._job.argv[0]}: cannot be started in {self._job.cwd}: {error}"
-            _log(self._start_error)
+            message = f"{self._job.argv[0]}: cannot be started in {self._job.cwd}: {error}"
+            self._start_error = _setup_failure(len(self._ranks), message, error)
+            _log(message)
             return
         _log(f"started ranks={len(self._ranks)} pids={[rank.pid for rank in self._ranks]} gpus={self._gpus}")
 
@@ -224,7 +232,7 @@ class Supervisor:
         """A rank that cannot end itself. One that hangs on its way out, after a good outcome, did its work."""
         _log(f"hung: {hang.message}")
         rank = self._ranks[hang.rank]
-        word = outcome.read(self._attempt, hang.rank)
+        word = _said(self._attempt, hang.rank)
         if word is not None and word.result is not Result.FAILED:
             os.kill(rank.pid, signal.SIGKILL)
             return
@@ -232,7 +240,7 @@ class Supervisor:
 
     def _gather_stacks(self) -> None:
         """Where one rank hung, what the others wait for tells why."""
-        word = None if self._culprit is None else outcome.read(self._attempt, self._culprit.number)
+        word = None if self._culprit is None else _said(self._attempt, self._culprit.number)
         if self._hang or (word is not None and word.cause is Cause.HANG):
             guard.gather_stacks(self._attempt, self._running())
             _log(f"stacks written files={[path.name for path in self._attempt.all_stacks()]}")
@@ -267,7 +275,7 @@ class Supervisor:
         """Whether its end ends the others. A rank that crashed on its way out, after a good outcome, did its work."""
         if rank.code in (0, EXIT_YIELDED):
             return False
-        word = outcome.read(self._attempt, rank.number)
+        word = _said(self._attempt, rank.number)
         return word is None or word.result is Result.FAILED
 
     def _end_all(self) -> None:
@@ -296,56 +304,43 @@ class Supervisor:
     def _conclude(self) -> None:
         failure = None if self._culprit is None else self._ended_by_itself(self._culprit)
         for number in range(self._job.resources.ranks):
-            if outcome.read(self._attempt, number) is not None:
+            if _said(self._attempt, number) is not None:
                 continue
             if self._start_error:
-                _publish(self._attempt, _setup_failure(number, self._start_error))
+                _publish(self._attempt, replace(self._start_error, rank=number))
             elif failure is not None and failure.result is Result.FAILED:
                 message = f"ended because rank {failure.rank} failed: {failure.message}"
                 _publish(self._attempt, Outcome(number, Result.FAILED, failure.cause, message))
             elif self._culprit is None and not self._told_to_end:
-                self._never_alive(self._ranks[number])
+                self._speak_for(self._ranks[number])
 
     def _ended_by_itself(self, rank: Rank) -> Outcome | None:
         """What the rank that ended the job has to say; a SETUP failure and a hang are said for it."""
         if self._hang is not None:
             _publish(self._attempt, Outcome(rank.number, Result.FAILED, Cause.HANG, self._hang.message))
         elif not self._told_to_end:
-            self._never_alive(rank)
-        return outcome.read(self._attempt, rank.number)
+            self._speak_for(rank)
+        return _said(self._attempt, rank.number)
 
-    def _never_alive(self, rank: Rank) -> None:
-        if self._attempt.alive(rank.number).exists() or outcome.read(self._attempt, rank.number) is not None:
+    def _speak_for(self, rank: Rank) -> None:
+        """The outcome of a rank that ended before it was ready, or whose exit code says why it could not write one."""
+        if _said(self._attempt, rank.number) is not None:
             return
-        tail = last_lines(self._attempt.log(rank.number))
-        message = f"rank {rank.number} ended with code {rank.code} before it was ready\n{tail}"
-        _publish(self._attempt, _setup_failure(rank.number, message))
-
-
-def environment(job: JobSpec, number: int, *, gpus: list[str], attempt: AttemptDir, kill_at: float) -> dict[str, str]:
-    """A rank's environment: ours, the job's own, torch's contract, and exactly the GPUs and threads it was given."""
-    resources = job.resources
-    local = number % resources.ranks_per_node
-    mine = gpus[local * resources.gpus_per_rank : (local + 1) * resources.gpus_per_rank]
-    inherited = {name: value for name, value in os.environ.items() if name not in ("MASTER_ADDR", "MASTER_PORT")}
-    contract = {
-        "RANK": str(number),
-        "WORLD_SIZE": str(resources.ranks),
-        "LOCAL_RANK": str(local),
-        "LOCAL_WORLD_SIZE": str(resources.ranks_per_node),
-        "STX_ATTEMPT": str(attempt.path),
-        "STX_DEADLINE": repr(kill_at),
-        "CUDA_VISIBLE_DEVICES": ",".join(mine),
-        "PYTHONUNBUFFERED": "1",  # a killed rank's last lines are in its log
-    }
-    threads = dict.fromkeys(_THREAD_VARIABLES, str(resources.cpus_per_rank))
-    return inherited | threads | dict(job.env) | contract
+        cause = outcome.EXIT_CAUSES.get(rank.code or 0)
+        if cause is None and self._attempt.alive(rank.number).exists():
+            return
+        when = "before it was ready" if cause is None else "and could not write its outcome"
+        message = f"rank {rank.number} ended with code {rank.code} {when}\n{last_lines(self._attempt.log(rank.number))}"
+        _publish(self._attempt, Outcome(rank.number, Result.FAILED, cause or Cause.SETUP, message))
 
 
 def is_cancelled(attempt: AttemptDir) -> bool:
-    """Whether stop.json says: end now, do not wait for a save."""
-    data = files.read(attempt.stop)
-    return data is not None and bool(json.loads(data).get("cancel"))
+    """Whether stop.json says: end now, do not wait for a save. One that cannot be read does not say so."""
+    try:
+        return bool(json.loads(files.read(attempt.stop) or b"{}").get("cancel"))
+    except (OSError, ValueError, AttributeError) as error:
+        _log(f"{attempt.stop} cannot be read: {error}")
+        return False
 
 
 def last_lines(path: Path) -> str:
@@ -357,8 +352,19 @@ def last_lines(path: Path) -> str:
     return "\n".join(text.splitlines()[-LOG_LINES:])
 
 
-def _setup_failure(rank: int, message: str) -> Outcome:
-    return Outcome(rank, Result.FAILED, Cause.SETUP, message)
+def _setup_failure(rank: int, message: str, error: Exception) -> Outcome:
+    """SETUP, unless it was the file system that failed."""
+    number = error.errno if isinstance(error, OSError) else None
+    return Outcome(rank, Result.FAILED, outcome.cause_of(number) or Cause.SETUP, message)
+
+
+def _said(attempt: AttemptDir, rank: int) -> Outcome | None:
+    """What a rank said, as far as that can be read: what the disk does must not keep us from ending the others."""
+    try:
+        return outcome.read(attempt, rank)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _log(f"{attempt.outcome(rank)} cannot be read: {error!r}")
+        return None
 
 
 def _publish(attempt: AttemptDir, word: Outcome) -> None:
@@ -388,6 +394,6 @@ def _signal_all(pids: list[int], number: int) -> None:
 
 
 def _log(text: str) -> None:
-    """One line in supervisor.log, where standard error goes."""
-    sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
-    sys.stderr.flush()
+    """One line in supervisor.log, where standard error goes. A full disk keeps nobody from the work."""
+    with contextlib.suppress(OSError):
+        files.write_all(2, f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n".encode())

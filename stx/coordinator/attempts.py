@@ -19,11 +19,11 @@ from typing import Any, Protocol, TypeVar
 
 from jobs import files
 from jobs.launcher import Launcher
+from jobs.outcome import FULL
 from jobs.spec import Cause, Handle, JobSpec
 from stx import named, records, sharing
 from stx.config.cluster import Cluster
 from stx.coordinator import layouts
-from stx.coordinator.journal import FULL
 from stx.coordinator.layouts import Option
 from stx.coordinator.snapshot import Code
 from stx.coordinator.survey import Progress, find_job, measure

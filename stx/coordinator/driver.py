@@ -13,6 +13,7 @@ from pathlib import Path
 
 from jobs import files, processes
 from jobs.launcher import Launcher
+from jobs.outcome import FULL
 from jobs.spec import Handle, JobState
 from stx.config.cluster import Cluster
 from stx.coordinator import inbox, journal
@@ -44,7 +45,7 @@ from stx.coordinator.events import (
 )
 from stx.coordinator.hearts import Hearts, Patient
 from stx.coordinator.inbox import Command
-from stx.coordinator.journal import FULL, Journal
+from stx.coordinator.journal import Journal
 from stx.coordinator.lease import Lease, Observer
 from stx.coordinator.snapshot import Code
 from stx.coordinator.state import State, Status

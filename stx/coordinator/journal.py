@@ -9,7 +9,6 @@ stopped, lost its lease and woke up may append what it likes: nobody reads it.
 """
 
 import contextlib
-import errno
 import json
 import os
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import files
+from jobs.outcome import FULL
 from stx import records
 from stx.coordinator.events import Event, Opened, dump, parse
 from stx.coordinator.state import State, new
@@ -27,7 +27,6 @@ from stx.errors import StoreError
 from stx.paths import ExperimentDir
 from stx.spec import Graph
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 BLOCK_BYTES = 65536
 
 
@@ -38,28 +37,37 @@ class Journal:
         self._path = experiment.events(token)
         self._unwritten: list[bytes] = []
         self._length = 0
+        self._torn = False
 
     def append(self, events: Sequence[Event]) -> bool:
-        """Append events in one write. False: the disk is full, and they will be written with the next ones."""
+        """Append events in one write. False: the disk is full, and they will be written with the next ones. Any other
+        failure raises; a later append (the last words of a coordinator) is not glued to what it left, either.
+        """
         now = time.time()
         self._unwritten += [records.dumps({"at": now, "event": dump(event)}) for event in events]
         if not self._unwritten:
             return True
         block = b"\n".join(self._unwritten)
         try:
+            self._cut()
             files.append(self._path, block)
         except OSError as error:
+            self._torn = True
+            with contextlib.suppress(OSError):
+                self._cut()
             if error.errno not in FULL:
                 raise
-            self._cut()
             return False
         self._length += len(block) + 1
         self._unwritten.clear()
         return True
 
     def _cut(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.truncate(self._path, self._length)
+        """Take away what a failed append left."""
+        if self._torn:
+            with contextlib.suppress(FileNotFoundError):
+                os.truncate(self._path, self._length)
+            self._torn = False
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ class Messenger:
     def _log(self, text: str) -> None:
         logger.warning("on_event %s", text)
         with contextlib.suppress(OSError), self._output() as descriptor:
-            os.write(descriptor, f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n".encode())
+            files.write_all(descriptor, f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n".encode())
 
 
 def _kill(child: "subprocess.Popen[bytes]") -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobs import files
+from jobs.outcome import FULL
 from stx import records, sharing
 from stx.coordinator import lease
 from stx.coordinator.attempts import unmark_removed
-from stx.coordinator.journal import FULL
 from stx.errors import LeaseHeld, StoreError
 from stx.paths import Store
 from stx.spec import Graph

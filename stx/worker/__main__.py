@@ -12,7 +12,10 @@ from jobs import runtime
 
 def main(arguments: list[str]) -> int:
     """The process's exit code: 0 done, 75 yielded, else failed."""
-    runtime.install()
+    try:
+        runtime.install()
+    except OSError as error:
+        return runtime.stillborn(error)
     from stx.worker import entry  # after the handlers stand: this is slow
 
     match arguments:

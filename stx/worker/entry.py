@@ -6,6 +6,7 @@ StxError                                    FAILED USER           exit 1, the me
 NonFinite                                   FAILED NAN
 out of memory (host or GPU)                 FAILED OOM
 no space, quota                             FAILED NO_SPACE
+a disk or file system that is broken        FAILED NODE
 no progress for too long                    FAILED HANG           jobs/watchdog.py, exit 1
 anything else                               FAILED USER           the end of the traceback
 """
@@ -13,13 +14,15 @@ anything else                               FAILED USER           the end of the
 import errno
 import json
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jobs import runtime, watchdog
+from jobs import outcome, runtime, watchdog
+from jobs.outcome import Outcome
 from jobs.runtime import Cause, Result
 from stx.errors import ConfigError, StoreError, StxError
 from stx.named import load
@@ -27,7 +30,7 @@ from stx.worker import attempt as attempts
 from stx.worker.attempt import Attempt, NonFinite, Yielded
 
 logger = logging.getLogger(__name__)
-FULL = (errno.ENOSPC, errno.EDQUOT)
+_IN_RUST = re.compile(r"\(os error (\d+)\)")  # how safetensors passes an errno on
 TRACEBACK_LINES = 30
 
 
@@ -36,7 +39,19 @@ def run(folder: str) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr, force=True
     )
-    path, notes = Path(folder).absolute(), {}
+    path = Path(folder).absolute()
+    ended = _ended(path)
+    try:
+        runtime.finish(path, runtime.rank(), ended.result, ended.cause, ended.message, **ended.info)
+    except OSError as error:
+        logger.error("cannot write how it ended: %s", error)
+        return outcome.exit_code(error)
+    return {Result.COMPLETED: 0, Result.YIELDED: runtime.EXIT_YIELDED, Result.FAILED: 1}[ended.result]
+
+
+def _ended(path: Path) -> Outcome:
+    """Run the stage; how that ended."""
+    notes: dict[str, Any] = {}
     try:
         attempt = attempts.parse(path)
         notes = attempt.notes
@@ -46,15 +61,12 @@ def run(folder: str) -> int:
         _prepare(attempt)
         load("stx.worker", attempt.kind).run(attempt)
     except Yielded:
-        runtime.finish(path, runtime.rank(), Result.YIELDED, **notes)
-        return runtime.EXIT_YIELDED
+        return Outcome(runtime.rank(), Result.YIELDED, info=notes)
     except Exception as error:  # noqa: BLE001 (the edge of the program: everything becomes an outcome)
         cause, message = explained(error)
         logger.error("failed cause=%s\n%s", cause, message)
-        runtime.finish(path, runtime.rank(), Result.FAILED, cause, message, **notes)
-        return 1
-    runtime.finish(path, runtime.rank(), Result.COMPLETED, **notes)
-    return 0
+        return Outcome(runtime.rank(), Result.FAILED, cause, message, notes)
+    return Outcome(runtime.rank(), Result.COMPLETED, info=notes)
 
 
 def explained(error: BaseException) -> tuple[Cause, str]:
@@ -62,8 +74,10 @@ def explained(error: BaseException) -> tuple[Cause, str]:
     chain = list(_chain(error))
     trace = "".join(traceback.format_exception(error)).rstrip().splitlines()
     told = "\n".join(trace[-TRACEBACK_LINES:])
-    if any(isinstance(one, OSError) and one.errno in FULL for one in chain):
-        return Cause.NO_SPACE, str(error) or told
+    causes = [outcome.cause_of(_errno(one)) for one in chain]
+    for cause in (Cause.NO_SPACE, Cause.NODE):
+        if cause in causes:
+            return cause, str(error) or told
     if any(_is_out_of_memory(one) for one in chain):
         return Cause.OOM, told
     if isinstance(error, NonFinite):
@@ -130,9 +144,21 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         one = one.__cause__ or one.__context__
 
 
+def _errno(error: BaseException) -> int | None:
+    """The number a system call failed with, if that is what the error is about."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = _IN_RUST.search(str(error))
+    return int(found[1]) if found else None
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
     torch: Any = sys.modules.get("torch")
-    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
+    if (
+        isinstance(error, MemoryError)
+        or _errno(error) == errno.ENOMEM
+        or (torch and isinstance(error, torch.OutOfMemoryError))
+    ):
         return True
     # The CPU allocator raises a plain RuntimeError.
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -110,7 +110,7 @@ def test_a_full_disk_pauses_submissions_until_it_can_be_written_again(world, sim
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "_write_all", full)
+        patch.setattr(files, "write_all", full)
         world.rounds(3, seconds=10.0)
         assert "No space left" in coordinator.state.full
         assert len(world.launcher.jobs) == 1

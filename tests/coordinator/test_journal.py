@@ -1,13 +1,14 @@
 """Journals: torn lines, full disks, tokens, and readers that fold only what is new."""
 
 import errno
+import os
 from dataclasses import replace
 
 import pytest
 
 from jobs import files
 from stx.coordinator import journal
-from stx.coordinator.events import Facts, Opened, Paused, Policy, Surveyed, Troubled
+from stx.coordinator.events import Crashed, Facts, Opened, Paused, Policy, Surveyed, Troubled
 from stx.coordinator.journal import Journal, Reader
 from stx.coordinator.state import Status
 from stx.coordinator.transitions import replay
@@ -73,19 +74,45 @@ def test_a_reader_folds_only_what_is_new_and_equals_a_replay(experiment, sim):
 def test_lines_that_met_a_full_disk_are_written_later_and_never_glued_to_a_torn_one(experiment, monkeypatch):
     one = Journal(experiment, 1)
     one.append([opened(1)])
-    real = files._write_all
+    real = files.write_all
 
     def torn(descriptor, data):
         real(descriptor, data[:7])
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "_write_all", torn)
+        patch.setattr(files, "write_all", torn)
         assert not one.append([Paused(1.0, "full")])
         assert not one.append([Troubled(2.0, "no answer")])
     assert one.append([Paused(3.0, "")])
     assert list(journal.events(experiment)) == [
         opened(1), Paused(1.0, "full"), Troubled(2.0, "no answer"), Paused(3.0, ""),
+    ]  # fmt: skip
+
+
+def test_the_last_words_after_a_broken_write_are_not_glued_to_it(experiment, monkeypatch):
+    """An append that fails half-way ends the coordinator, which then leaves word of that in the same file."""
+    one = Journal(experiment, 1)
+    one.append([opened(1)])
+    real = files.write_all
+
+    def torn(descriptor, data):
+        real(descriptor, data[:7])
+        raise OSError(errno.EIO, "Input/output error")
+
+    def broken(path, length):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_all", torn)
+        with pytest.raises(OSError, match="Input/output"):
+            one.append([Troubled(1.0, "no answer")])
+        patch.setattr(os, "truncate", broken)
+        with pytest.raises(OSError, match="Input/output"):
+            one.append([Troubled(2.0, "again")])
+    assert one.append([Crashed(3.0, "broken")])
+    assert list(journal.events(experiment)) == [
+        opened(1), Troubled(1.0, "no answer"), Troubled(2.0, "again"), Crashed(3.0, "broken"),
     ]  # fmt: skip
 
 

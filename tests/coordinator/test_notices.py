@@ -70,7 +70,7 @@ def test_a_full_disk_is_told_when_it_begins_and_when_it_is_over(world, sim, monk
 
     told = []
     with monkeypatch.context() as patch:
-        patch.setattr(files, "_write_all", full)
+        patch.setattr(files, "write_all", full)
         for _ in range(3):
             world.rounds(1, seconds=10.0)
             told += teller.look(coordinator.state)

@@ -12,6 +12,7 @@ import pytest
 
 from jobs import contract, files, outcome, processes, supervisor
 from jobs.contract import until
+from jobs.environment import environment
 from jobs.files import AttemptDir
 from jobs.outcome import Outcome
 from jobs.spec import Cause, JobSpec, Resources, Result
@@ -217,10 +218,7 @@ def test_each_rank_sees_its_own_gpus_and_nothing_of_a_surrounding_job(monkeypatc
         env={"OMP_NUM_THREADS": "5", "RANK": "9"},
     )
     granted = ["0", "3", "4", "5"]
-    seen = [
-        supervisor.environment(job, rank, gpus=granted, attempt=AttemptDir(job.attempt_dir), kill_at=1.5)
-        for rank in range(4)
-    ]
+    seen = [environment(job, rank, gpus=granted, attempt=AttemptDir(job.attempt_dir), kill_at=1.5) for rank in range(4)]
     assert [env["CUDA_VISIBLE_DEVICES"] for env in seen] == ["0,3", "4,5", "0,3", "4,5"]
     assert [(env["RANK"], env["LOCAL_RANK"]) for env in seen] == [("0", "0"), ("1", "1"), ("2", "0"), ("3", "1")]
     assert {env["WORLD_SIZE"] for env in seen} == {"4"}
@@ -259,11 +257,12 @@ def test_a_supervisor_holds_no_descriptor_of_its_submitter(folder: Path) -> None
 
 
 def test_a_full_disk_does_not_keep_the_supervisor_from_reaping(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def full(*arguments: object) -> int:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "publish", full)
+    monkeypatch.setattr(outcome, "SAY_AGAIN_S", (0.0,))
     supervisor._publish(AttemptDir(folder), Outcome(0, Result.YIELDED))
-    assert "No space left on device" in capsys.readouterr().err
+    assert "No space left on device" in capfd.readouterr().err

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,37 @@ def test_the_file_is_one_line_of_json() -> None:
     data = Outcome(0, Result.FAILED, Cause.USER, "two\nlines").encode()
     assert data.count(b"\n") == 1
     assert json.loads(data) == {"rank": 0, "result": "FAILED", "cause": "USER", "message": "two\nlines", "info": {}}
+
+
+@pytest.mark.parametrize(
+    ("number", "cause"),
+    [("ENOSPC", Cause.NO_SPACE), ("EDQUOT", Cause.NO_SPACE), ("EIO", Cause.NODE), ("ESTALE", Cause.NODE),
+     ("EROFS", Cause.NODE), ("ESHUTDOWN", Cause.NODE), ("ENOENT", None), ("EACCES", None)],
+)  # fmt: skip
+def test_a_full_disk_is_no_space_and_a_broken_one_the_node(number: str, cause: Cause | None) -> None:
+    assert outcome.cause_of(getattr(errno, number)) is cause
+    assert outcome.cause_of(None) is None
+
+
+def test_a_word_is_said_again_while_the_file_system_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcome, "SAY_AGAIN_S", (0.0, 0.0, 0.0))
+    real, failing = os.link, [errno.EIO, errno.ENOSPC, errno.ESTALE]
+
+    def link(source: Path, target: Path) -> None:
+        real(source, target)
+        if failing:
+            raise OSError(failing.pop(), "made, and then it failed")
+
+    monkeypatch.setattr(os, "link", link)
+    outcome.publish(AttemptDir(tmp_path), Outcome(0, Result.COMPLETED))
+    assert outcome.read(AttemptDir(tmp_path), 0) == Outcome(0, Result.COMPLETED)
+
+
+def test_who_may_not_write_is_told_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcome, "SAY_AGAIN_S", (1e6,))
+
+    def refused() -> bool:
+        raise PermissionError(errno.EACCES, "no")
+
+    with pytest.raises(PermissionError):
+        outcome.insist(refused)

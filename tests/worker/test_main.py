@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from jobs import outcome
 from jobs.spec import Cause, Result
@@ -45,6 +46,10 @@ def raised(error, *, cause=None):
         (raised(OSError(errno.ENOSPC, "No space left on device")), Cause.NO_SPACE),
         (raised(OSError(errno.EDQUOT, "Disk quota exceeded")), Cause.NO_SPACE),
         (raised(DataError("cannot write"), cause=OSError(errno.ENOSPC, "No space")), Cause.NO_SPACE),
+        (raised(OSError(errno.EIO, "Input/output error")), Cause.NODE),
+        (raised(DataError("cannot be read"), cause=OSError(errno.ESTALE, "Stale file handle")), Cause.NODE),
+        (raised(SafetensorError("I/O error: Input/output error (os error 5)")), Cause.NODE),
+        (raised(OSError(errno.ENOMEM, "Cannot allocate memory")), Cause.OOM),
         (raised(OSError(errno.EACCES, "Permission denied")), Cause.USER),
         (raised(NonFinite("five in a row")), Cause.NAN),
     ],
