@@ -45,12 +45,14 @@ class Progress:
     loss: float | None = None
     age_s: float | None = None
     over: str = ""
+    layout: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Line:
     """One stage. `state` is the coordinator's word, QUEUED for a live attempt that waits for its scheduler, ENDED for
-    one that no coordinator has seen end; `images` are images seen of train stages, and rows of the others."""
+    one that no coordinator has seen end; `images` are images seen of train stages, and rows of the others; `layout` is
+    how the work of the live attempt is spread."""
 
     name: str
     stage: str
@@ -70,6 +72,7 @@ class Line:
     job_id: str | None
     host: str | None
     failed: Mapping[str, int]
+    layout: Mapping[str, Any] | None = None
 
     def dump(self) -> dict[str, Any]:
         """Its JSON."""
@@ -205,6 +208,7 @@ def _progress(vertex: Vertex, seen: Stage, *, store: Store) -> Progress:
         images_per_s=numbers.get("images_per_s"),
         loss=numbers.get("loss"),
         age_s=_age(folder.heartbeat),
+        layout=(_find(folder.attempt) or {}).get("layout"),
     )
 
 
@@ -267,6 +271,7 @@ def _line(vertex: Vertex, stage: Stage, progress: Progress | None, *, driven: bo
         job_id=live.job_id if live else None,
         host=live.host if live else None,
         failed=dict(stage.facts.spent),
+        layout=now.layout,
     )
 
 

@@ -223,6 +223,7 @@ def to_json(planned: Planned) -> dict[str, Any]:
     return {
         "experiment": planned.experiment.name,
         "store": str(planned.store.root),
+        "layouts": {kind: dict(one.option.layout) for kind, one in planned.chosen.items()},
         "stages": [
             {
                 "name": line.node.name,

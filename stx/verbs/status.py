@@ -27,11 +27,11 @@ LEFT = {
     Left.LEFT: "left {} ago",
     Left.FAILED: "an error ended it {} ago",
 }
-HEADER = ("stage", "key", "state", "images", "%", "images/s", "ETA", "loss", "seen", "tries", "job", "why")
-RIGHT = frozenset({"images", "%", "images/s", "ETA", "loss", "seen", "tries"})
+HEADER = ("stage", "key", "state", "images", "%", "images/s", "ETA", "loss", "seen", "tries", "ranks", "job", "why")
+RIGHT = frozenset({"images", "%", "images/s", "ETA", "loss", "seen", "tries", "ranks"})
 KEPT = frozenset({"stage", "key", "state", "tries"})
 # What a narrow terminal does without, in this order.
-DROPPED = ("job", "key", "seen", "tries", "images", "loss", "images/s", "ETA")
+DROPPED = ("job", "key", "seen", "ranks", "tries", "images", "loss", "images/s", "ETA")
 GROUPS_DROPPED = ("points", "images/s", "WAITING", "READY", "BLOCKED", "QUEUED", "slowest ETA", "DONE")
 NARROW = 100  # below, reasons have lines of their own under the table
 REASONS = frozenset({"FAILED", ENDED})
@@ -187,6 +187,12 @@ def _reasons(lines: Sequence[Line], *, width: int, wrapped: bool) -> list[Row]:
     return [Row(part, "red") for text in texts for part in (_wrapped(text, width) if wrapped else [text])]
 
 
+def _ranks(line: Line) -> str:
+    """World size of a live attempt, where it is more than one rank."""
+    ranks = int(line.layout["ranks"]) if line.layout else 1
+    return str(ranks) if ranks > 1 else "-"
+
+
 def row(line: Line) -> tuple[str, ...]:
     """A stage in the columns of HEADER."""
     percent = f"{100 * line.images / line.total:.0f}" if line.total and line.images is not None else "-"
@@ -201,6 +207,7 @@ def row(line: Line) -> tuple[str, ...]:
         "-" if line.loss is None else f"{line.loss:.4g}",
         duration(line.heartbeat_age_s),
         str(line.attempts),
+        _ranks(line),
         (line.job_id or "-").partition(":")[0],  # the rest tells processes of one number apart
         one_line(line.why),
     )

@@ -52,6 +52,7 @@ def test_show_tells_options_attempts_and_digests(finished: Shell) -> None:
     assert re.search(r"^  d version +1$", told, re.MULTILINE)
     assert re.search(r"^  inputs.first: first \(command [0-9a-f]{8}\)$", told, re.MULTILINE)
     assert re.search(r"^1 +COMPLETED +- .*[0-9a-f]{8}$", told, re.MULTILINE)
+    assert "\nran as: 1 rank, 1 thread (attempt 1)\n" in told
     answer = finished.json("show", "second:seed=1")
     assert {"path": "version", "value": "1", "default": True} in answer["options"]
     assert answer["attempts"][0]["result"] == "COMPLETED"
