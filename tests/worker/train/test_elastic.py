@@ -48,21 +48,22 @@ def played(new_runs, tmp_path):
             made = runs.attempt(ranks=place[0], wants=(4096,), ema_decay=[0.9, 0.5], alignment=head, **options)
             return str(made.folder.path)
 
-        stores = {writer: new_runs(f"from {writer}", channels=3, size=3) for writer, _ in pairs}
+        listed = dict.fromkeys(writer for writer, _ in pairs)
+        stores = {writer: new_runs(f"from {writer}", channels=3, size=3) for writer in listed}
         writers = {writer: attempt(runs, writer) for writer, runs in stores.items()}
         readers = {pair: attempt(stores[pair[0]], pair[1]) for pair in pairs}
         tasks = [(writer[0], "write", folder) for writer, folder in writers.items()]
         tasks += [(pair[1][0], "read", folder, writers[pair[0]]) for pair, folder in readers.items()]
-        listed = tmp_path / "tasks.json"
-        listed.write_text(json.dumps({world: [task[1:] for task in tasks if task[0] == world] for world in WORLDS}))
-        play(listed)
+        file = tmp_path / "tasks.json"
+        file.write_text(json.dumps({world: [task[1:] for task in tasks if task[0] == world] for world in WORLDS}))
+        play(file)
         return {pair: (told(writers[pair[0]]), told(folder)) for pair, folder in readers.items()}
 
     return played
 
 
-def play(listed):
-    command = [sys.executable, "-W", "ignore", PLAYERS, listed]
+def play(file):
+    command = [sys.executable, "-W", "ignore", PLAYERS, file]
     own = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1"}
     done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-6000:]
