@@ -10,7 +10,7 @@ A ticket is <folder>/NAME.ticket, a JSON file; the first process whose command l
                clock    from the operation on, the wall clock is off by `seconds`
     point      which one: points are counted from 1, before, inside and after every operation. A kill happens at that
                very point, every other fault at the first operation from that point on that can suffer it
-    count      optional, 1: how many operations suffer it, one after the other: errors and short. `seconds` instead: all
+    count      optional, 1: how many operations suffer it, one after the other: errors and short. `lasts_s` instead: all
                of them for so long. A file <folder>/over ends it, too
     under      optional: only operations on paths with this prefix count ($STX_FAULT_STORE, $STX_STORE, else anything)
     operation  optional: only this one: open write fsync rename replace link symlink unlink mkdir rmdir truncate touch
@@ -83,7 +83,7 @@ class Injector:
         self._points = itertools.count(1)
         once = self._ticket["fault"] in ("stall", "clock")
         self._left = 1 if once else self._ticket.get("count", 1)
-        self._lasts_s = None if once else self._ticket.get("seconds")
+        self._lasts_s = None if once else self._ticket.get("lasts_s")
         self._until = None
         self._recorded = False
         self._inside = threading.local()
