@@ -51,13 +51,14 @@ def test_a_file_of_ones_own_is_as_quick_as_the_built_in_one(parse):
 
 def test_the_page_about_cluster_files_shows_the_defaults_and_all_of_them(parse):
     page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
-    shown, example = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    shown, example, listed = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert parse(shown) == parse("")
     named = set(yaml.parse(shown, file="").value)
     assert named == set(Cluster.model_fields) - {"name", "store", "on_event"}
     (stages,) = yaml.parse(shown, file="").value["stages"].values()
     assert set(stages) == set(StageResources.model_fields) - {"layouts", "flops_per_s"}
     assert parse(example).store == "/data/stx"
+    assert [one.ranks for one in parse(listed).resources("train").layouts or ()] == [16, 2, 1]
 
 
 def test_all_that_is_wrong_with_a_kind_is_told_at_once(parse):
