@@ -14,11 +14,10 @@ from stx.paths import CHECKPOINT
 from tools.chaos import damage
 from tools.chaos.damage import Damaged
 from tools.chaos.processes import MARK, Member, has_mapped, members
-from tools.chaos.schedule import Damage, Fault, Second, Signal, Stall, Ticket
+from tools.chaos.schedule import Damage, Fault, Second, Signal, Store, Ticket
 
 FAULTS = Path(__file__).parent / "faults"
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "stop": signal.SIGSTOP}
-KIND_OF_TICKET = {"kill": "point", "stall": "slow"}
 
 
 @dataclass
@@ -39,7 +38,7 @@ class Injector:
     _in_save: int = 0
     _given: int = 0
     _began: float = field(default_factory=time.monotonic)
-    _undo: list[tuple[float, Member | None]] = field(default_factory=list)
+    _undo: list[tuple[float, Member | Path]] = field(default_factory=list)
 
     def environment(self, base: dict[str, str]) -> dict[str, str]:
         """What makes a process, and all it starts, a part of this run."""
@@ -76,8 +75,7 @@ class Injector:
 
     def counts(self) -> Counter[str]:
         """How many faults of each kind happened."""
-        kinds = [str(record["fault"]) for record in self.tickets()]
-        return self.happened + Counter(KIND_OF_TICKET.get(kind, kind) for kind in kinds)
+        return self.happened + Counter(str(record["kind"]) for record in self.tickets())
 
     def in_save(self) -> int:
         """How many met a checkpoint or a result while it was written or published."""
@@ -91,8 +89,8 @@ class Injector:
                 return True
             case Signal():
                 done = self._signal(fault, now=now)
-            case Stall():
-                done = self._stall(fault, now=now)
+            case Store():
+                done = self._trouble(fault, now=now)
             case Damage():
                 done = self._damage(fault, between=between)
             case Second():
@@ -126,26 +124,25 @@ class Injector:
         self._tell(f"{fault.kind} {victim.role} pid={victim.pid} {Path(victim.attempt).parent.parent.name}")
         return True
 
-    def _stall(self, fault: Stall, *, now: float) -> bool:
-        if self._is_stalled() or not any(member.role == "rank" for member in members(self.folder)):
+    def _trouble(self, fault: Store, *, now: float) -> bool:
+        """The store stalls or is full: a file beside the tickets says so to every process of the run."""
+        path = self.folder / fault.kind
+        if path.exists() or not any(member.role == "rank" for member in members(self.folder)):
             return False
-        self._undo.append((now + fault.seconds, None))
-        aside = self.folder / "stall.new"
+        self._undo.append((now + fault.seconds, path))
+        aside = path.with_suffix(".new")
         aside.write_text(f"{time.time() + fault.seconds}\n")
-        aside.rename(self.folder / "stall")
-        self._tell(f"stall {fault.seconds:.1f} s")
+        aside.rename(path)
+        self._tell(f"{fault.kind} {fault.seconds:.1f} s")
         return True
-
-    def _is_stalled(self) -> bool:
-        return any(member is None for _, member in self._undo)
 
     def _end_what_is_over(self, now: float) -> None:
         for due in [one for one in self._undo if one[0] <= now]:
             self._undo.remove(due)
-            if due[1] is None:
-                (self.folder / "stall").unlink(missing_ok=True)
-            else:
+            if isinstance(due[1], Member):
                 due[1].send(signal.SIGCONT)
+            else:
+                due[1].unlink()
 
     def _damage(self, fault: Damage, *, between: bool) -> bool:
         if fault.target == "journal" and not (between and not self._lives("coordinator")):

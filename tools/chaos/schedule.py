@@ -14,8 +14,9 @@ KINDS: Mapping[str, str] = {
     "term": "SIGTERM of one: save and leave",
     "stop": "SIGSTOP of one for longer than hang_after_s of step and save, then SIGCONT",
     "point": "a kill before, after or inside a write, fsync, rename or link",
-    "enospc": "a disk that is full for some operations of one process",
-    "eio": "an input/output error in one operation",
+    "enospc": "a disk or a quota that is full for some operations of one process",
+    "full": "a disk that is full for everybody, for some seconds",
+    "eio": "an operation that fails with EIO, ESTALE or EROFS",
     "short": "writes that take only a part of what they are given",
     "slow": "one operation that takes seconds",
     "clock": "a wall clock that jumps by minutes, forwards or back",
@@ -27,12 +28,22 @@ KINDS: Mapping[str, str] = {
     "share": "a second experiment that wants the same stages, at the same time",
 }
 # How often each kind is drawn. Those that block for a while are drawn less.
-_WEIGHTS = {"kill": 4, "point": 7, "stop": 1, "stall": 0.4, "scratch": 2, "published": 1.5, "share": 0.5}
-_TICKET = {"point": "kill", "enospc": "enospc", "eio": "eio", "short": "short", "slow": "stall", "clock": "clock"}
+_WEIGHTS = {"kill": 4, "point": 7, "stop": 1, "stall": 0.4, "full": 0.5, "scratch": 2, "published": 1.5, "share": 0.5}
+_TICKET: Mapping[str, Sequence[str]] = {
+    "point": ("kill",),
+    "enospc": ("enospc", "edquot"),
+    "eio": ("eio", "estale", "erofs"),
+    "short": ("short",),
+    "slow": ("stall",),
+    "clock": ("clock",),
+}
 
-# The most fault points that a life of each program passes on micro stages: a larger number would never fire.
-POINTS: Mapping[str, int] = {"stx.worker run": 90, "jobs.exec": 16, "stx.cli submit": 250}
-_PROGRAM_WEIGHTS = (6, 1, 2)
+# The most fault points that a life of each program passes on micro stages (a larger number would hardly ever fire), and
+# those of them that a worker passes on checkpoints and results.
+POINTS: Mapping[str, int] = {"stx.worker run": 250, "jobs.exec": 20, "stx.cli submit": 1000}
+SAVE_POINTS = 60
+IN_SAVE = r"/(checkpoints|milestones|parts|payload)/|artifact\.json"
+_PROGRAM_WEIGHTS = (7, 1, 2)
 ROLES = ("rank", "supervisor", "coordinator")
 _ROLE_WEIGHTS = (6, 2, 3)
 SCRATCH = ("checkpoint", "checkpoint", "aside", "heartbeat", "metrics", "journal")
@@ -66,28 +77,27 @@ class Signal(Fault):
 
 @dataclass(frozen=True)
 class Ticket(Fault):
-    """What faults/sitecustomize.py does in the next process whose command line holds `program`."""
+    """What faults/sitecustomize.py does in the next process whose command line holds `program`; `in_save`: only its
+    operations on checkpoints and results count.
+    """
 
     program: str
+    fault: str
     point: int
+    in_save: bool
     seconds: float
     count: int
 
     def content(self, number: int) -> dict[str, object]:
-        """Its JSON. `number` comes back in faults.jsonl."""
-        return {
-            "number": number,
-            "program": self.program,
-            "point": self.point,
-            "fault": _TICKET[self.kind],
-            "seconds": self.seconds,
-            "count": self.count,
-        }
+        """Its JSON. `number` and `kind` come back in faults.jsonl."""
+        content: dict[str, object] = {"number": number, "kind": self.kind, "program": self.program}
+        content |= {"point": self.point, "fault": self.fault, "seconds": self.seconds, "count": self.count}
+        return content | ({"match": IN_SAVE} if self.in_save else {})
 
 
 @dataclass(frozen=True)
-class Stall(Fault):
-    """The store blocks for `seconds`."""
+class Store(Fault):
+    """stall or full: the store blocks, or has no space, for `seconds`."""
 
     seconds: float
 
@@ -126,7 +136,9 @@ def _fault(kind: str, now: float, *, chooser: random.Random, limits: Limits) -> 
         return _ticket(kind, now, pick, chooser=chooser, limits=limits)
     if kind == "stall":
         longest = limits.every if chooser.random() < 0.2 else limits.work
-        return Stall(now, kind, pick, longest + chooser.uniform(1, 3))
+        return Store(now, kind, pick, longest + chooser.uniform(1, 3))
+    if kind == "full":
+        return Store(now, kind, pick, chooser.uniform(1, 6))
     if kind in ("scratch", "published"):
         target = chooser.choice(SCRATCH if kind == "scratch" else PUBLISHED)
         return Damage(now, kind, pick, target, truncate=chooser.random() < 0.5, where=chooser.random())
@@ -136,7 +148,10 @@ def _fault(kind: str, now: float, *, chooser: random.Random, limits: Limits) -> 
 
 def _ticket(kind: str, now: float, pick: float, *, chooser: random.Random, limits: Limits) -> Ticket:
     program = chooser.choices(list(POINTS), weights=_PROGRAM_WEIGHTS)[0]
-    point = chooser.randint(1, POINTS[program])
+    in_save = program == "stx.worker run" and chooser.random() < 0.5
+    last = SAVE_POINTS if in_save else POINTS[program]
+    # Early points are passed by every process, late ones by long lives only: each order of magnitude is as likely.
+    point = round(last ** chooser.random())
     seconds, count = 0.0, 1
     if kind == "slow":
         seconds = chooser.uniform(0.1, 0.6) * limits.work
@@ -146,4 +161,4 @@ def _ticket(kind: str, now: float, pick: float, *, chooser: random.Random, limit
         count = chooser.randint(1, 12)
     # A process takes its ticket when it starts, so those for the coordinator lie there before the first one does.
     at = 0.0 if program == "stx.cli submit" else max(0.0, now - 4 * pick)
-    return Ticket(at, kind, pick, program, point, seconds, count)
+    return Ticket(at, kind, pick, program, chooser.choice(_TICKET[kind]), point, in_save, seconds, count)
