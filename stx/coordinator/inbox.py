@@ -57,6 +57,9 @@ def letters(experiment: ExperimentDir) -> list[Letter]:
     """The commands that wait, in order."""
     names = records.names(experiment.inbox)
     paths = [experiment.inbox / name for name in names if name.endswith(".json") and name[0] != "."]
+    if paths and experiment.user.exists():  # others of the group may write here, and are not obeyed; root is
+        owners = {experiment.user.stat().st_uid, 0}
+        paths = [path for path in paths if path.stat().st_uid in owners]
     return [Letter(path, _parse(records.read(path), path=path)) for path in paths]
 
 

@@ -212,7 +212,9 @@ def _retried(work: Work, index: int, *, take_over: bool) -> None:
     over = facts.last if live is None else facts.last - 1
     if over > 0:
         work.actions.append(Forgive(key, over))
-    if take_over and live is not None and not live.reachable:
+    # Another user's job cannot be looked for by its tag, and may be hidden from us.
+    unseen = live is not None and bool(live.user) and (live.orphan or stage.seen is JobState.UNKNOWN)
+    if take_over and live is not None and (unseen or not live.reachable):
         work.actions.append(Judge(key, live.number, Cause.LOST, "a person took the stage over"))
     fresh = replace(facts, spent={}, idle=0, ended=None)
     work.update(index, replace(stage, cancelled=False, facts=fresh, due=None))

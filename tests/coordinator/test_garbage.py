@@ -311,3 +311,45 @@ def test_a_graph_that_cannot_be_read_stops_everything(world, sim):
     with pytest.raises(StoreError) as caught:
         find(world)
     assert str(caught.value).startswith(str(world.store.experiment("a").graph))
+
+
+def test_a_planted_link_is_named_and_nothing_is_removed_through_it(world, sim, tmp_path):
+    edited(world, sim)
+    (tmp_path / "elsewhere" / "checkpoints" / "5-001").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "precious").write_text("mine")
+    before = sorted((tmp_path / "elsewhere").rglob("*"))
+    unwanted = next(one.path for one in find(world) if one.kind == "stage")
+    for link in (world.store.stages / "train-0123456789ab", unwanted / "attempts", world.store.trash):
+        aside = link.with_name("aside-0123456789ab")
+        if link.exists():
+            link.rename(aside)
+        link.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(StoreError, match="symbolic link") as error:
+            gc(world)
+        assert error.value.where == str(link)
+        link.unlink()
+        if aside.exists():
+            aside.rename(link)
+    (unwanted / "output").symlink_to(tmp_path / "elsewhere")
+    gc(world)
+    assert not unwanted.exists()
+    assert sorted((tmp_path / "elsewhere").rglob("*")) == before
+
+
+@pytest.mark.parametrize("origin", ["../outside", "/tmp/outside", "stages/../../outside", "pins/x", "stages"])
+def test_what_lies_in_the_trash_goes_back_into_the_store_or_nowhere(world, sim, origin):
+    world.start(sim.single("a"))
+    entry = world.store.trash / "0123"
+    (entry / "content").mkdir(parents=True)
+    (entry / "origin").write_text(origin)
+    with pytest.raises(StoreError, match="outside the store's folders"):
+        gc(world)
+    assert (entry / "content").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
+def test_whose_a_thing_is_that_may_go_is_said(world, sim):
+    edited(world, sim)
+    found = find(world)
+    os.chown(found[0].path, 4242, 4242)
+    assert [one.user for one in find(world)] == ["user 4242", *[""] * (len(found) - 1)]

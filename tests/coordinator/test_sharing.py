@@ -1,11 +1,14 @@
 """Two experiments on one store, and attempts whose coordinator is gone: sharing, adoption, taking over."""
 
+import json
+
 import pytest
 
-from jobs.spec import JobState, Result
+from jobs.spec import Cause, JobState, Result
+from stx import sharing
 from stx.coordinator.inbox import Command, put
 from stx.coordinator.state import Status
-from stx.errors import LeaseHeld
+from stx.errors import ConfigError, LeaseHeld
 from tests.coordinator.simulated import end_all, only
 
 
@@ -185,3 +188,61 @@ def test_a_job_that_began_while_it_was_being_given_up_is_kept(world, sim, monkey
     assert only(coordinator).facts.live.job_id == "job0"
     world.finish()
     assert only(coordinator).facts.last == 1
+
+
+@pytest.fixture
+def alices(world, sim, monkeypatch):
+    """An experiment of Alice's with a live attempt, and ours that wants the same stage."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sharing, "me", lambda: {"uid": 4242, "name": "alice"})
+        patch.setattr(sharing, "other", lambda record: "")
+        world.start(sim.single("a"))
+        world.rounds(1)
+    return world.start(sim.single("b"))
+
+
+def test_the_live_attempt_of_another_user_is_shown_with_his_name_and_never_ended(world, alices):
+    world.coordinators.pop("a")
+    world.rounds(2)
+    assert only(alices).status is Status.ELSEWHERE
+    assert only(alices).why.startswith("held by alice, experiment a, on ")
+    put(world.store.experiment("b"), Command("cancel", tuple(alices.state.plan.index)))
+    world.rounds(2)
+    alices.interrupt()
+    world.rounds(2, seconds=1000)
+    (job,) = world.launcher.live()
+    assert not job.folder.stop.exists()
+    assert not job.folder.verdict.exists()
+    assert only(alices).status is Status.CANCELLED
+
+
+def test_an_attempt_of_another_user_that_is_gone_is_judged_and_replaced_by_ours(world, alices):
+    world.coordinators.pop("a")
+    (job,) = world.launcher.live()
+    world.launcher.start(job)
+    job.state = JobState.ENDED
+    world.rounds(3)
+    assert json.loads(job.folder.verdict.read_bytes())["cause"] == Cause.LOST
+    assert (only(alices).status, only(alices).facts.last) == (Status.RUNNING, 2)
+    assert json.loads(world.launcher.live()[0].folder.intent.read_bytes())["user"] == sharing.me()
+
+
+def test_a_claim_of_another_user_without_a_job_is_not_run_as_us_until_a_person_gives_it_up(world, alices):
+    world.kill("a")
+    (job,) = world.launcher.jobs
+    job.folder.handle.unlink()
+    world.launcher.jobs.clear()
+    world.rounds(5, seconds=100)
+    assert world.launcher.jobs == []
+    assert only(alices).status is Status.ELSEWHERE
+    assert "perhaps never started; if it is surely gone: stx retry --take-over" in only(alices).why
+    put(world.store.experiment("b"), Command("retry", tuple(alices.state.plan.index), take_over=True))
+    world.rounds(2)
+    assert only(alices).facts.last == 2
+
+
+def test_an_experiment_is_the_users_who_submitted_it_first(world, sim, monkeypatch):
+    world.start(sim.single("a"))
+    monkeypatch.setattr(sharing.os, "geteuid", lambda: 4242)
+    with pytest.raises(ConfigError, match=r"this experiment is .*'s"):
+        world.start(sim.single("a"))

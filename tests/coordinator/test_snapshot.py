@@ -1,5 +1,7 @@
 """The code that attempts run from."""
 
+import os
+import stat
 import subprocess
 import sys
 
@@ -41,6 +43,50 @@ def test_a_damaged_copy_is_named(tmp_path):
     (code.path / "stx" / "errors.py").write_text("")
     with pytest.raises(StoreError, match=r"stx/errors\.py"):
         snapshot.snapshot(Store(tmp_path))
+
+
+def test_a_copy_that_others_could_have_changed_is_refused_by_name(tmp_path):
+    code = snapshot.snapshot(Store(tmp_path))
+    cache = code.path / "stx" / "__pycache__"
+    cache.mkdir()
+    for name, spoil in {
+        "stx/errors.py": lambda path: path.chmod(0o664),
+        "stx/model": lambda path: path.chmod(0o757),
+        "stx/__pycache__/errors.cpython-311.pyc": lambda path: path.symlink_to("/etc/passwd"),
+    }.items():
+        path = code.path / name
+        spoil(path)
+        with pytest.raises(StoreError, match="others may have changed it") as error:
+            snapshot.snapshot(Store(tmp_path))
+        assert error.value.where == str(path)
+        assert f"remove {code.path}" in error.value.hint
+        path.unlink() if path.is_symlink() else path.chmod(0o755)
+    snapshot.snapshot(Store(tmp_path))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
+def test_everybody_runs_from_a_copy_of_his_own(tmp_path):
+    first = snapshot.snapshot(Store(tmp_path))
+    os.chown(first.path, 4242, 4242)
+    ours = snapshot.snapshot(Store(tmp_path))
+    assert ours.path == first.path.with_name(f"{first.digest}-{os.geteuid()}")
+    assert ours.digest == first.digest == snapshot.digest_of(ours.path)
+    os.chown(ours.path / "stx" / "cli.py", 4242, 4242)
+    with pytest.raises(StoreError, match="of user 4242"):
+        snapshot.snapshot(Store(tmp_path))
+
+
+def test_where_a_group_may_write_copies_cannot_be_renamed_away_nor_changed(tmp_path):
+    (tmp_path / "code").mkdir(mode=0o700)
+    (tmp_path / "code").chmod(0o2775)
+    umask = os.umask(0o002)
+    try:
+        code = snapshot.snapshot(Store(tmp_path))
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "code").stat().st_mode) == 0o3775
+    inside = [code.path, *code.path.rglob("*")]
+    assert not [path for path in inside if path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)]
 
 
 def test_the_science_digest_sees_the_science_and_nothing_else():

@@ -59,6 +59,12 @@ def arrange(case: Mapping[str, Any], folder: Path) -> list[str]:
     for name, content in case.get("files", {}).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
+    for name, target in case.get("links", {}).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(folder / target)
+    for name, mode in case.get("modes", {}).items():
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name).chmod(int(mode, 8))
     arguments = list(case.get("run", ["submit", "e.yaml"]))
     if "cluster" in case:
         (folder / "c.yaml").write_text(case["cluster"])

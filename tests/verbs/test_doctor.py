@@ -37,6 +37,15 @@ def place(tmp_path):
     return store
 
 
+@pytest.fixture
+def umask_kept():
+    """A shared store opens the umask of whoever opens it."""
+    umask = os.umask(0o022)
+    os.umask(umask)
+    yield
+    os.umask(umask)
+
+
 def test_a_good_store_is_good_and_stays_as_it_was(place):
     found = list(store_checks.store(place))
     assert not [check for check in found if check.level is Level.FAIL]
@@ -100,6 +109,33 @@ def test_damaged_records_fail_by_name_and_the_other_experiments_are_looked_at(pl
     held.release()
     place.record.write_text('{"format": 9}')
     assert only(store_checks.contents(place), "record").level is Level.FAIL
+
+
+@pytest.mark.parametrize(
+    ("mode", "level", "words"),
+    [
+        (0o755, Level.OK, "private: "),
+        (0o2755, Level.OK, "private: "),
+        (0o777, Level.FAIL, "anyone may write here"),
+        (0o775, Level.WARN, "not the group's: no setgid bit"),
+        (0o2775, Level.WARN, "may rename each other's folders"),
+        (0o3770, Level.OK, "what is made here is writable by it"),
+    ],
+)
+def test_how_a_store_is_shared_is_said(place, mode, level, words, umask_kept):
+    place.stages.chmod(0o2775)
+    place.root.chmod(mode)
+    check = only(store_checks.shared_with(place), "sharing")
+    assert check.level is level
+    assert words in check.words
+
+
+def test_folders_from_before_a_store_was_shared_are_named(place, umask_kept):
+    place.root.chmod(0o3770)
+    found = list(store_checks.shared_with(place))
+    assert [check.level for check in found] == [Level.OK, Level.WARN]
+    assert found[1].words == "made before the store was shared: stages"
+    assert "chmod -R g+rwX" in found[1].hint
 
 
 def test_commands_that_nobody_reads_are_shown(place):
