@@ -3,6 +3,8 @@
 write    replaces: temp file beside the target, fsync, rename, fsync of the directory. Readers see old or new bytes.
 publish  first wins: temp file, fsync, link(2), fsync of the directory. Of many publishers exactly one gets True.
 append   one line, one write(2) on an O_APPEND descriptor, fsync.
+read     a plain file of at most so many bytes: others may write here, too. A pipe never hangs us, an endless file
+         never fills the memory.
 
 No symbolic link is followed: neither the file nor the directory that it lies in may be one, for whoever planted it
 chose what would be read or overwritten. The directory is opened first, and what was opened is fsynced at the end.
@@ -18,16 +20,26 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 MODE = 0o666  # less the umask
+RECORD_BYTES = 4 << 20  # more than any record but those whose readers say otherwise
+_AT_ONCE = 1 << 16
 
 
-class SymlinkError(OSError):
-    """A symbolic link where there must be none; `filename` names it."""
+class Unreadable(OSError):
+    """What is no plain file, or larger than whatever is written under this name; `filename` names it."""
+
+    def __init__(self, what: str, path: Path, number: int = errno.EINVAL) -> None:
+        super().__init__(number, what, os.fspath(path))
+
+
+class SymlinkError(Unreadable):
+    """A symbolic link where there must be none."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(errno.ELOOP, "is a symbolic link, and stx follows none inside a store", os.fspath(path))
+        super().__init__("is a symbolic link, and stx follows none inside a store", path, errno.ELOOP)
 
 
 def share(folder: Path) -> None:
@@ -99,27 +111,68 @@ def append(path: Path, line: bytes) -> None:
         os.close(descriptor)
 
 
-def read(path: Path) -> bytes | None:
-    """The bytes of a file, or None if there is none."""
-    found = read_owned(path)
+def read(path: Path, *, limit: int = RECORD_BYTES) -> bytes | None:
+    """The bytes of a file, or None if there is none; Unreadable if it is no plain file or larger than `limit`."""
+    found = read_owned(path, limit=limit)
     return None if found is None else found[0]
 
 
-def read_owned(path: Path) -> tuple[bytes, int] | None:
+def read_owned(path: Path, *, limit: int = RECORD_BYTES) -> tuple[bytes, int] | None:
     """The bytes of a file and the number of the user who owns it, or None if there is none."""
     try:
-        descriptor = _open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would wait for its writer
+        descriptor, status = _open_plain(path)
     except FileNotFoundError:
         return None
+    size, total = status.st_size, 0
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            number = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
-            raise OSError(number, "is not a regular file", os.fspath(path))
-        with open(descriptor, "rb", closefd=False) as stream:
-            return stream.read(), status.st_uid
+        found: list[bytes] = []
+        while max(size, total) <= limit and (chunk := os.read(descriptor, max(_AT_ONCE, size - total + 1))):
+            found.append(chunk)
+            total += len(chunk)
     finally:
         os.close(descriptor)
+    if max(size, total) > limit:
+        raise Unreadable(f"has {max(size, total):,} bytes, and no such file has more than {limit:,}", path)
+    return (found[0] if len(found) == 1 else b"".join(found)), status.st_uid
+
+
+def tail(path: Path, size: int) -> bytes:
+    """The last bytes of a file that may be long; nothing if there is none."""
+    try:
+        descriptor, status = _open_plain(path)
+    except FileNotFoundError:
+        return b""
+    try:
+        return os.pread(descriptor, size, max(0, status.st_size - size))
+    finally:
+        os.close(descriptor)
+
+
+def opened(path: Path) -> BufferedReader:
+    """A stream of a plain file that may be long; the caller closes it."""
+    return open(_open_plain(path)[0], "rb")
+
+
+def check_plain(path: Path) -> int:
+    """The size of a plain file, for readers that open it themselves; Unreadable if it is none."""
+    return _plain(os.stat(path), path).st_size
+
+
+def _open_plain(path: Path) -> tuple[int, os.stat_result]:
+    """A descriptor of a plain file, and what it is. O_NONBLOCK: opening a pipe would wait for its writer."""
+    descriptor = _open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return descriptor, _plain(os.fstat(descriptor), path)
+    except OSError:
+        os.close(descriptor)
+        raise
+
+
+def _plain(found: os.stat_result, path: Path) -> os.stat_result:
+    if not stat.S_ISREG(found.st_mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        raise Unreadable(f"is {kinds.get(stat.S_IFMT(found.st_mode), 'a device')}, not a regular file", path)
+    return found
 
 
 def names(folder: Path) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from jobs import files
+from jobs import files, typed
 from jobs.files import AttemptDir
 from jobs.spec import Cause, Result
 
@@ -49,9 +49,10 @@ class Outcome:
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> "Outcome":
-        """The inverse of `encode`, after json.loads."""
-        cause = None if record["cause"] is None else Cause(record["cause"])
-        return cls(record["rank"], Result(record["result"]), cause, record["message"], record["info"])
+        """The inverse of `encode`, after json.loads; ValueError says what is wrong."""
+        if (record.get("cause") is not None) != (record.get("result") == Result.FAILED):
+            raise ValueError("a cause belongs to FAILED, and only to it")
+        return typed.build(cls, record)
 
 
 def cause_of(number: int | None) -> Cause | None:
@@ -64,7 +65,7 @@ def cause_of(number: int | None) -> Cause | None:
 def read(attempt: AttemptDir, rank: int) -> Outcome | None:
     """What this rank said, or None if it did not speak (yet)."""
     data = files.read(attempt.outcome(rank))
-    return None if data is None else Outcome.parse(json.loads(data))
+    return None if data is None else Outcome.parse(typed.mapping(data))
 
 
 def publish(attempt: AttemptDir, outcome: Outcome) -> bool:

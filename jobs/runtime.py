@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from jobs import files, outcome
+from jobs import files, outcome, typed
 from jobs.files import AttemptDir
 from jobs.hangs import Board, Line
 from jobs.outcome import EXIT_YIELDED as EXIT_YIELDED
@@ -228,9 +228,9 @@ def rendezvous(attempt_dir: Path, *, timeout_s: float = 600.0) -> Rendezvous:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{path}: rank 0 did not publish its port within {timeout_s:g} s")
         time.sleep(0.05)
-    record = json.loads(data)
-    os.environ.update(MASTER_ADDR=record["host"], MASTER_PORT=str(record["port"]))
-    return Rendezvous(record["host"], record["port"], listen_fd)
+    found = typed.build(Rendezvous, {**typed.mapping(data), "listen_fd": listen_fd})
+    os.environ.update(MASTER_ADDR=found.host, MASTER_PORT=str(found.port))
+    return found
 
 
 def _bind(path: Path) -> int:

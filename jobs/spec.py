@@ -9,6 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from jobs import typed
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -55,15 +57,7 @@ class JobSpec:
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> "JobSpec":
         """The inverse of `dump`."""
-        values = {name: record[name] for name in ("tag", "env", "stop_lead_s")}
-        return cls(
-            argv=tuple(record["argv"]),
-            attempt_dir=Path(record["attempt_dir"]),
-            cwd=Path(record["cwd"]),
-            resources=Resources(**record["resources"]),
-            start_limit_s=record.get("start_limit_s"),  # intents of earlier versions have none
-            **values,
-        )
+        return typed.build(cls, record)
 
 
 class JobState(StrEnum):
@@ -110,7 +104,7 @@ class Handle:
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> "Handle":
         """The inverse of `dump`."""
-        return cls(tag=record["tag"], job_id=record["job_id"])
+        return typed.build(cls, record)
 
 
 @dataclass(frozen=True)

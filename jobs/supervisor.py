@@ -22,7 +22,7 @@ from collections.abc import Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs import files, guard, hangs, outcome, processes, slots
+from jobs import files, guard, hangs, outcome, processes, slots, typed
 from jobs.environment import environment
 from jobs.files import AttemptDir
 from jobs.guard import Guard
@@ -32,7 +32,7 @@ from jobs.spec import Cause, JobSpec, Result
 
 END_GRACE_S = 5.0
 SLOT_POLL_S = 0.05
-LOG_LINES = 20
+LOG_LINES, LOG_BYTES = 20, 65536
 
 FORWARDED = frozenset({signal.SIGUSR2, signal.SIGTERM})
 BLOCKED_IN_RANKS = FORWARDED | {signal.SIGUSR1}
@@ -94,7 +94,7 @@ def _claim(attempt: AttemptDir) -> bool:
     # Ours also when an earlier try made the link and failed after it.
     ours = files.publish(attempt.started, data) or files.read(attempt.started) == data
     if not ours:
-        _log(f"another job runs this attempt: {(files.read(attempt.started) or b'').decode().strip()}; nothing to do")
+        _log(f"another job runs this attempt: {(files.read(attempt.started) or b'')!r}; nothing to do")
     return ours
 
 
@@ -105,7 +105,7 @@ def _job(attempt: AttemptDir) -> JobSpec:
     claim, ours = files.read_owned(attempt.intent), files.read_owned(attempt.started)
     if claim is None or ours is None or claim[1] != ours[1]:
         raise PermissionError("it was not written by the user whose job this is")
-    return JobSpec.parse(json.loads(claim[0])["job"])
+    return JobSpec.parse(typed.mapping(claim[0])["job"])
 
 
 def _wait_for_slots(attempt: AttemptDir, job: JobSpec, folder: Path | None) -> slots.Claim | None:
@@ -337,8 +337,8 @@ class Supervisor:
 def is_cancelled(attempt: AttemptDir) -> bool:
     """Whether stop.json says: end now, do not wait for a save. One that cannot be read does not say so."""
     try:
-        return bool(json.loads(files.read(attempt.stop) or b"{}").get("cancel"))
-    except (OSError, ValueError, AttributeError) as error:
+        return bool(typed.mapping(files.read(attempt.stop) or b"{}").get("cancel"))
+    except (OSError, ValueError) as error:
         _log(f"{attempt.stop} cannot be read: {error}")
         return False
 
@@ -346,7 +346,7 @@ def is_cancelled(attempt: AttemptDir) -> bool:
 def last_lines(path: Path) -> str:
     """The end of a log, for an error message."""
     try:
-        text = path.read_bytes()[-65536:].decode(errors="replace")
+        text = files.tail(path, LOG_BYTES).decode(errors="replace")
     except OSError:
         return ""
     return "\n".join(text.splitlines()[-LOG_LINES:])

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs import outcome
+from jobs import outcome, typed
 from jobs.files import AttemptDir
 from jobs.outcome import Outcome
 from jobs.spec import Cause, Resources, Result
 from stx import records
 from stx.paths import StageDir
 
+MAX_RANKS = 1 << 20
 _ORDER = {cause: place for place, cause in enumerate(Cause)}
 
 
@@ -64,7 +65,8 @@ def ending(attempt: AttemptDir, *, number: int, ranks: int) -> Ended | None:
     if verdict is None:
         return None
     with records.understood(attempt.verdict):
-        return Ended(number, verdict["result"], verdict["cause"], verdict["message"])
+        result, cause = typed.matching(Result, verdict["result"]), typed.matching(Cause | None, verdict["cause"])
+        return Ended(number, result, cause, typed.matching(str, verdict["message"]))
 
 
 def spoken(attempt: AttemptDir, *, ranks: int) -> list[Outcome]:
@@ -80,7 +82,15 @@ def spoken(attempt: AttemptDir, *, ranks: int) -> list[Outcome]:
 
 def num_ranks(intent: Mapping[str, Any]) -> int:
     """How many outcomes the attempt will leave."""
-    return Resources(**intent["job"]["resources"]).ranks
+    ranks = typed.build(Resources, intent["job"]["resources"]).ranks
+    if not 1 <= ranks <= MAX_RANKS:
+        raise ValueError(f"a job of {ranks} ranks")
+    return ranks
+
+
+def claim_of(intent: Mapping[str, Any]) -> Claim:
+    """Who claimed an attempt, by its intent."""
+    return typed.build(Claim, {name: intent[name] for name in Claim.__dataclass_fields__})
 
 
 def unfinished(stage: StageDir) -> Claim | None:
@@ -92,5 +102,5 @@ def unfinished(stage: StageDir) -> Claim | None:
     intent = records.read(attempt.intent)
     with records.understood(attempt.intent):
         ranks = num_ranks(intent)
-        claim = Claim(**{name: intent[name] for name in Claim.__dataclass_fields__})
+        claim = claim_of(intent)
     return claim if ending(attempt, number=claim.number, ranks=ranks) is None else None

@@ -2,17 +2,35 @@
 
 One value has one encoding: sorted keys, no spaces, ASCII, finite numbers. Records are small; big data is in payload
 files.
+
+Whatever is read here, others may have written: a reader takes a plain file of at most so many bytes (its memory is at
+most some 25 times that), and refuses NaN, a key given twice, and what is nested deeper than anything stx writes.
 """
 
 import contextlib
 import hashlib
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from jobs import files
+from jobs import files, typed
+from jobs.files import Unreadable
 from stx.errors import StoreError
+
+T = TypeVar("T")
+
+# What a record may measure. A graph of 10,000 stages has 10 MB, the index of a million cached features 80 MB.
+RECORD_BYTES = files.RECORD_BYTES
+GRAPH_BYTES = 128 << 20
+ARTIFACT_BYTES = 64 << 20  # lists every payload file of a stage
+MANIFEST_BYTES = 256 << 20  # lists every slice of every rank
+INDEX_BYTES = 2 << 30  # has a checksum of every field of every sample
+LINES_BYTES = 512 << 20  # numbers for plots of one attempt
+MAX_DEPTH = 50
+SAID = 300  # characters of what Python says of a wrong value
 
 
 def dumps(value: Any) -> bytes:
@@ -31,21 +49,27 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The record at `path`; StoreError names a missing or malformed one."""
-    record = find(path)
+def read(path: Path, *, limit: int = RECORD_BYTES) -> dict[str, Any]:
+    """The record at `path`; StoreError names a missing or malformed one, or one of more than `limit` bytes."""
+    record = find(path, limit=limit)
     if record is None:
         raise StoreError("no such record", where=str(path))
     return record
 
 
-def find(path: Path) -> dict[str, Any] | None:
+def find(path: Path, *, limit: int = RECORD_BYTES) -> dict[str, Any] | None:
     """The record at `path`, or None if there is no such file."""
-    with no_links():
-        data = files.read(path)
+    data = _bytes(path, limit=limit)
     if data is None:
         return None
-    return _parse(data, where=str(path))
+    return parse(data, where=str(path))
+
+
+def load(cls: type[T], path: Path, *, limit: int = RECORD_BYTES) -> T:
+    """The dataclass that is the record at `path`; StoreError names the value that is not of its field's type."""
+    record = read(path, limit=limit)
+    with understood(path):
+        return typed.build(cls, record)
 
 
 def write(path: Path, record: dict[str, Any]) -> None:
@@ -84,21 +108,31 @@ def no_links() -> Iterator[None]:
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a .jsonl file, in order. One unterminated last line (a kill while appending) is ignored."""
-    data = files.read(path) or b""
-    lines = data.split(b"\n")[:-1]
-    for number, line in enumerate(lines, start=1):
-        yield _parse(line, where=f"{path}:{number}")
+    for number, line in enumerate(_lines(path), start=1):
+        yield parse(line, where=f"{path}:{number}")
 
 
 def load_lines(path: Path) -> list[dict[str, Any]]:
     """The same, all at once and several times faster, for long files."""
-    lines = (files.read(path) or b"").split(b"\n")[:-1]
-    with contextlib.suppress(ValueError):
-        found = json.loads(b"[" + b",".join(lines) + b"]")
+    lines = _lines(path)
+    with contextlib.suppress(ValueError, RecursionError):
+        found = _loaded(b"[" + b",".join(lines) + b"]")
         if len(found) == len(lines) and all(isinstance(one, dict) for one in found):
             whole: list[dict[str, Any]] = found
             return whole
     return list(read_lines(path))  # names the line that is wrong
+
+
+def _lines(path: Path) -> list[bytes]:
+    return (_bytes(path, limit=LINES_BYTES) or b"").split(b"\n")[:-1]
+
+
+def _bytes(path: Path, *, limit: int) -> bytes | None:
+    try:
+        with no_links():
+            return files.read(path, limit=limit)
+    except Unreadable as error:
+        raise StoreError(str(error.strerror), where=str(path), hint=_DAMAGED) from error
 
 
 @contextlib.contextmanager
@@ -106,19 +140,59 @@ def understood(path: Path) -> Iterator[None]:
     """Around whatever makes sense of a record: one that lacks something is a StoreError that names its file."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"not what stx writes here ({type(error).__name__}: {error})"
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        said = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        what = f"not what stx writes here ({said[:SAID]})"
         raise StoreError(what, where=str(path), hint=_DAMAGED) from error
 
 
 _DAMAGED = "the file was not written by stx, or the disk damaged it; restore it, or move its folder away"
 
 
-def _parse(data: bytes, *, where: str) -> dict[str, Any]:
+def parse(data: bytes, *, where: str) -> dict[str, Any]:
+    """The record in some bytes; StoreError, with `where` they came from, if there is none."""
     try:
-        record = json.loads(data)
+        record = _loaded(data)
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"not JSON: {error}", where=where, hint=_DAMAGED) from error
+        raise StoreError(f"not JSON: {str(error)[:SAID]}", where=where, hint=_DAMAGED) from error
     if not isinstance(record, dict):
         raise StoreError(f"a record is a JSON object, this is {type(record).__name__}", where=where, hint=_DAMAGED)
     return record
+
+
+def _loaded(data: bytes) -> Any:
+    """A JSON value; ValueError or RecursionError."""
+    value = _DECODER.decode(data.decode())
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in _containers(outer)]
+        if not level:
+            return value
+    raise ValueError(f"nested more than {MAX_DEPTH} deep")
+
+
+def _containers(value: Any) -> list[Any]:
+    """The mappings and lists right inside a value, if it is one of these."""
+    inside = value.values() if type(value) is dict else value if type(value) is list else ()
+    kinds = set(map(type, inside))  # a list of a million numbers is not looked through one by one
+    if dict not in kinds and list not in kinds:
+        return []
+    return [one for one in inside if type(one) is dict or type(one) is list]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {twice[:80]!r} is given twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is no finite number")
+    return value
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite)

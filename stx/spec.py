@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from jobs import typed
 from stx import records
 from stx.paths import StageDir
 
@@ -55,9 +56,8 @@ class StageSpec:
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> "StageSpec":
-        """The inverse of `hashed`."""
-        inputs = {name: Input(**value) for name, value in record["inputs"].items()}
-        return cls(kind=record["kind"], recipe=record["recipe"], science=record["science"], inputs=inputs)
+        """The inverse of `hashed`; ValueError says what is not of its field's type."""
+        return typed.build(cls, record)
 
 
 @dataclass(frozen=True)
@@ -124,20 +124,6 @@ class Node:
             "priority": self.priority,
         }
 
-    @classmethod
-    def parse(cls, record: Mapping[str, Any]) -> "Node":
-        """The inverse of `dump`."""
-        return cls(
-            name=record["name"],
-            stage=record["stage"],
-            spec=StageSpec.parse(record["spec"]),
-            wants=tuple(record["wants"]),
-            where=record["where"],
-            point=record["point"],
-            cost=Cost(**record["cost"]),
-            priority=record["priority"],
-        )
-
 
 @dataclass(frozen=True)
 class Graph:
@@ -158,8 +144,16 @@ class Graph:
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> "Graph":
         """The inverse of `dump`."""
-        nodes = tuple(Node.parse(node) for node in record["nodes"])
-        return cls(experiment=record["experiment"], nodes=nodes, report=record["report"])
+        graph = typed.build(cls, {**record, "nodes": [_unkeyed(node) for node in record["nodes"]]})
+        for node, dumped in zip(graph.nodes, record["nodes"], strict=True):
+            if node.key != dumped["key"]:
+                raise ValueError(f"the key of {node.name[:80]!r} is not that of its spec")
+        return graph
+
+
+def _unkeyed(node: Mapping[str, Any]) -> dict[str, Any]:
+    """What a node's JSON holds beside its key, which follows from the rest."""
+    return {name: value for name, value in node.items() if name != "key"}
 
 
 def unique(nodes: Iterable[Node]) -> dict[str, Node]:
@@ -206,7 +200,16 @@ class Artifact:
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> "Artifact":
         """The inverse of `dump`."""
-        return cls(**{name: record[name] for name in ("kind", "key", "images", "files", "info")})
+        found = typed.build(cls, {name: value for name, value in record.items() if name != "digest"})
+        for name in found.files:
+            if not _is_inside(name):
+                raise ValueError(f"{name[:80]!r} is no name of a payload file")
+        return found
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a file of that name lies below the folder that it is looked for in."""
+    return "\0" not in name and not {"", ".", ".."} & set(name.split("/"))
 
 
 def wanted(stage: StageDir) -> set[int]:
@@ -214,5 +217,7 @@ def wanted(stage: StageDir) -> set[int]:
     union: set[int] = set()
     for mark in sorted(stage.wanted_by.glob("*.json")):
         record = records.find(mark)
-        union.update(record["images"] if record else ())
+        if record is not None:
+            with records.understood(mark):
+                union.update(typed.matching(tuple[int, ...], record["images"]))
     return union

@@ -9,6 +9,7 @@ may die.
 
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -21,11 +22,12 @@ from functools import cached_property
 from pathlib import Path
 
 import jobs
-from jobs import files, processes, slots, supervisor
-from jobs.files import AttemptDir
+from jobs import files, processes, slots, supervisor, typed
+from jobs.files import AttemptDir, Unreadable
 from jobs.processes import Process
 from jobs.spec import Handle, JobSpec, JobState, Observation, Resources
 
+_JOB_ID = re.compile(r"([0-9]{1,9}):([0-9]{1,18}):([^:]*):([^:]*)")
 KILL_AFTER_S = 2 * supervisor.END_GRACE_S
 
 
@@ -95,7 +97,7 @@ class LocalLauncher:
         """By started.json, or by the command line of a supervisor that has not published it yet."""
         data = files.read(AttemptDir(attempt_dir).started)
         if data is not None:
-            job_id = json.loads(data)["job_id"]
+            job_id = typed.matching(str | None, typed.mapping(data)["job_id"])
             return Handle(tag, job_id) if job_id else None  # null: no job may begin it any more
         for process in processes.every():
             if processes.owned(process.pid) and _supervises(process.pid, attempt_dir):
@@ -181,7 +183,7 @@ class _Machine:
         return sessions
 
     def observe(self, handle: Handle, attempt_dir: Path) -> Observation:
-        _, _, boot, name = handle.job_id.split(":")
+        _, _, boot, name = _parts(handle)
         if name != self._name:
             return Observation(JobState.UNKNOWN, f"a job of {name}, which cannot be seen from {self._name}")
         if boot != self._boot:
@@ -199,24 +201,28 @@ class _Machine:
 
     def look(self, handle: Handle, attempt_dir: Path) -> _Live:
         """The processes of a job; none of a job of another boot or machine."""
-        pid, start_time, boot, name = handle.job_id.split(":")
+        pid, start_time, boot, name = _parts(handle)
         if (boot, name) != (self._boot, self._name):
             return _Live(None, ())
         leader = self._leader(handle)
-        members = [process for process in self._sessions.get(int(pid), ()) if process.pid != int(pid)]
+        members = [process for process in self._sessions.get(pid, ()) if process.pid != pid]
         if leader is None:
             # The number of a session without members is free, and may have become another one's since.
             members = [
-                process
-                for process in members
-                if process.start_time >= int(start_time) and _works_in(process, attempt_dir)
+                process for process in members if process.start_time >= start_time and _works_in(process, attempt_dir)
             ]
         return _Live(leader, members)
 
     def _leader(self, handle: Handle) -> Process | None:
-        pid, start_time, _, _ = handle.job_id.split(":")
-        process = processes.look(int(pid))
-        return process if process and process.start_time == int(start_time) else None
+        pid, start_time, _, _ = _parts(handle)
+        process = processes.look(pid)
+        return process if process and process.start_time == start_time else None
+
+
+def _parts(handle: Handle) -> tuple[int, int, str, str]:
+    """Process, start time, boot and machine of a job id; of one that is none, a process of no machine."""
+    match = _JOB_ID.fullmatch(handle.job_id)
+    return (int(match[1]), int(match[2]), match[3], match[4]) if match else (0, 0, "", f"{handle.job_id[:80]!r}")
 
 
 def _works_in(process: Process, attempt_dir: Path) -> bool:
@@ -234,9 +240,11 @@ def _owned(attempt_dir: Path) -> bool:
 def _told_to_cancel(attempt: AttemptDir) -> bool:
     """Note it in stop.json, where the supervisor looks when TERM comes. False: it had its time, or cannot be told."""
     now = time.monotonic()
-    record = json.loads(files.read(attempt.stop) or b"{}")
-    if record.get("cancel") and record["boot_id"] == processes.boot_id():
-        return bool(now - record["monotonic"] < KILL_AFTER_S)
+    with suppress(Unreadable, ValueError):  # what cannot be read says nothing, and is written anew
+        record = typed.mapping(files.read(attempt.stop) or b"{}")
+        at = record.get("monotonic")
+        if record.get("cancel") and record.get("boot_id") == processes.boot_id() and isinstance(at, int | float):
+            return bool(now - at < KILL_AFTER_S)
     return _note(attempt, {"cancel": True, "monotonic": now, "boot_id": processes.boot_id()})
 
 

@@ -11,6 +11,7 @@ puts both together. A draft knows where every value of it stands, so that whoeve
 
 import difflib
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +19,14 @@ from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
+from jobs import files
 from stx import named
 from stx.config import yaml
 from stx.config.yaml import Path, dotted, flow
 from stx.errors import ConfigError
 
+YAML_BYTES = 2 << 20  # a sweep of 10,000 points, one a line, has 1 MB
+MAX_POINTS = 100_000
 SECTIONS = ("name", "extends", "defaults", "stages", "report")
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _OPTION = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
@@ -154,13 +158,14 @@ def read_document(path: FilePath, *, where: str | None = None) -> tuple[str, yam
     """The text and the parsed content of a file that a user named (at `where`, if in another file)."""
     where = where or str(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ConfigError(f"no such file: {path}", where=where, hint=_files_near(path)) from error
-    except IsADirectoryError as error:
-        raise ConfigError(f"{path} is a directory, not a file", where=where, hint=_files_in(path)) from error
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        if path.is_dir():
+            raise ConfigError(f"{path} is a directory, not a file", where=where, hint=_files_in(path))
+        data = files.read(path.resolve(), limit=YAML_BYTES)  # a link that a user made is his business
+        if data is None:
+            raise ConfigError(f"no such file: {path}", where=where, hint=_files_near(path))
+        text = data.decode().replace("\r\n", "\n")
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"not UTF-8 text ({error})"
         raise ConfigError(f"{path} cannot be read: {reason}", where=where, hint="a YAML text file is wanted") from error
     return text, yaml.parse(text, file=str(path))
 
@@ -352,6 +357,8 @@ def _crossed(source: Source, path: Path, lists: Mapping[str, Any], *, together: 
         raise source.error(
             path, f"zipped lists must be equally long, these are not ({lengths})", hint="crossed lists go without zip"
         )
+    if not together and (count := math.prod(map(len, lists.values()))) > MAX_POINTS:
+        raise source.error(path, f"a grid of {count:,} points, at most {MAX_POINTS:,} can be planned")
     choices = [[((*path, key, n), value) for n, value in enumerate(values)] for key, values in lists.items()]
     for row in zip(*choices, strict=True) if together else itertools.product(*choices):
         picked = dict(zip(lists, row, strict=True))

@@ -4,14 +4,14 @@ A folder has config.json. Of a hub id the shape is known here (PRESETS) or read 
 cache: a plan needs no network.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stx.errors import ConfigError
+from stx import records
+from stx.errors import ConfigError, StoreError
 
 CONFIG = "config.json"
 CLASS = "AutoencoderKL"
@@ -41,12 +41,11 @@ def of_folder(folder: Path) -> AutoencoderShape:
     """The shape in a folder's config.json."""
     path = folder / CONFIG
     try:
-        config = json.loads(path.read_bytes())
-    except OSError as error:
+        config = records.read(path.resolve())
+    except (OSError, RuntimeError, StoreError) as error:
         hint = f"an autoencoder is a folder with {CONFIG} and weights, as diffusers' save_pretrained writes it"
-        raise ConfigError(f"{CONFIG} cannot be read: {error.strerror}", where=str(folder), hint=hint) from error
-    except ValueError as error:
-        raise ConfigError(f"not JSON: {error}", where=str(path)) from error
+        reason = error.what if isinstance(error, StoreError) else getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"{CONFIG} cannot be read: {reason}", where=str(folder), hint=hint) from error
     return _shape(config, where=str(path))
 
 

@@ -29,7 +29,7 @@ from stx.coordinator.snapshot import Code
 from stx.coordinator.survey import Progress, find_job, measure
 from stx.coordinator.topology import Vertex
 from stx.coordinator.verdict import bar, publish_verdict
-from stx.endings import num_ranks
+from stx.endings import claim_of, num_ranks
 from stx.errors import BackendError, StoreError, StxError
 from stx.paths import StageDir, Store
 from stx.spec import GROWING, Input, Node
@@ -127,9 +127,10 @@ class Attempts:
         """Bring a claimed attempt on its way. A scheduler that refuses is a verdict: SETUP, with its message."""
         attempt = self.stage(vertex).attempt(number)
         intent = records.read(attempt.intent)
-        job = JobSpec.parse(intent["job"])
+        with records.understood(attempt.intent):
+            job, told = JobSpec.parse(intent["job"]), dict(intent["attempt"])
         files.make_dir(attempt.path)
-        records.publish(attempt.attempt, intent["attempt"])
+        records.publish(attempt.attempt, told)
         try:
             files.write(attempt.request, ask(lambda: self.launcher.render(job)).encode())
             self.hold()
@@ -143,7 +144,9 @@ class Attempts:
         """Look for the job of an attempt without a handle; True: found, and the handle published."""
         attempt = self.stage(vertex).attempt(number)
         intent = records.read(attempt.intent)
-        handle = ask(lambda: self.launcher.find(intent["tag"], attempt.path))
+        with records.understood(attempt.intent):
+            tag = claim_of(intent).tag
+        handle = ask(lambda: self.launcher.find(tag, attempt.path))
         if handle is None:
             return False
         files.make_dir(attempt.path)
@@ -155,7 +158,9 @@ class Attempts:
         another job has begun it.
         """
         attempt = self.stage(vertex).attempt(number)
-        ranks = num_ranks(records.read(attempt.intent))
+        intent = records.read(attempt.intent)
+        with records.understood(attempt.intent):
+            ranks = num_ranks(intent)
         files.make_dir(attempt.path)
         if bar(attempt, job_id=job_id, experiment=self.experiment):
             publish_verdict(attempt, ranks=ranks, cause=cause, message=message, experiment=self.experiment)

@@ -6,10 +6,11 @@ which commands were carried out). Time enters as `now`: monotonic seconds of the
 `Opened.clock` names that clock.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from jobs import typed
 from jobs.spec import JobState
 from stx.endings import Ended
 
@@ -55,17 +56,6 @@ class Facts:
     ended: Ended | None = None
     spent: Mapping[str, int] = field(default_factory=dict)
     idle: int = 0
-
-    @classmethod
-    def parse(cls, record: Mapping[str, Any]) -> "Facts":
-        """From its JSON."""
-        live, ended = record["live"], record["ended"]
-        values = dict(record) | {
-            "parts": tuple(record["parts"]),
-            "live": Live(**(live | {"shared": tuple(live["shared"])})) if live else None,
-            "ended": Ended(**ended) if ended else None,
-        }
-        return cls(**values)
 
 
 NOTHING = Facts()
@@ -223,32 +213,9 @@ def dump(event: Event) -> dict[str, Any]:
 
 
 def parse(record: Mapping[str, Any]) -> Event:
-    """The inverse of `dump`."""
+    """The inverse of `dump`; ValueError or KeyError for what is none."""
     values = {name: value for name, value in record.items() if name != "event"}
-    for name, convert in _CONVERT.items():
-        if name in values:
-            values[name] = convert(values[name])
-    return _KINDS[record["event"]](**values)
-
-
-def _facts(value: Mapping[str, Any]) -> Any:
-    """Surveyed carries one stage's facts, Opened those of many by key."""
-    if "parts" in value:
-        return Facts.parse(value)
-    return {key: Facts.parse(facts) for key, facts in value.items()}
-
-
-def _policy(value: Mapping[str, Any]) -> Policy:
-    return Policy(**(dict(value) | {"backoff_s": tuple(value["backoff_s"])}))
-
-
-_CONVERT: Mapping[str, Callable[[Any], Any]] = {
-    "facts": _facts,
-    "policy": _policy,
-    "keys": tuple,
-    "before": lambda value: None if value is None else tuple(value),
-    "state": JobState,
-}
+    return typed.build(_KINDS[record["event"]], values)
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ def _beat(folder: AttemptDir) -> tuple[int, str]:
     """The counter and the phase; an attempt that has not beaten yet is starting."""
     try:
         record = records.find(folder.heartbeat)
+        with records.understood(folder.heartbeat):
+            return (int(record["counter"]), str(record["phase"])) if record else (-1, "start")
     except (OSError, StoreError):
-        record = None  # unreadable is unseen
-    return (int(record["counter"]), str(record["phase"])) if record else (-1, "start")
+        return -1, "start"  # unreadable is unseen

@@ -8,7 +8,7 @@ import secrets
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
 
 from jobs import files
 from stx import records
@@ -16,7 +16,6 @@ from stx.errors import StoreError
 from stx.paths import ExperimentDir
 
 Verb = Literal["cancel", "retry", "leave"]
-VERBS = get_args(Verb)
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,11 @@ def letters(experiment: ExperimentDir) -> list[Letter]:
     if paths and experiment.user.exists():  # others of the group may write here, and are not obeyed; root is
         owners = {experiment.user.stat().st_uid, 0}
         paths = [path for path in paths if path.stat().st_uid in owners]
-    return [Letter(path, _parse(records.read(path), path=path)) for path in paths]
+    return [Letter(path, _command(path)) for path in paths]
 
 
-def _parse(record: dict[str, Any], *, path: Path) -> Command:
-    verb: Any = record.get("verb")
-    keys = record.get("keys")
-    if verb not in VERBS or not isinstance(keys, list):
-        raise StoreError("not a command", where=str(path), hint="remove the file")
-    return Command(verb=verb, keys=tuple(keys), take_over=bool(record.get("take_over")))
+def _command(path: Path) -> Command:
+    try:
+        return records.load(Command, path)
+    except StoreError as error:
+        raise StoreError(f"not a command: {error.what}", where=str(path), hint="remove the file") from error

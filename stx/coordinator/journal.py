@@ -9,15 +9,16 @@ stopped, lost its lease and woke up may append what it likes: nobody reads it.
 """
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from jobs import files
+from jobs.files import Unreadable
 from jobs.outcome import FULL
 from stx import records
 from stx.coordinator.events import Event, Opened, dump, parse
@@ -28,6 +29,7 @@ from stx.paths import ExperimentDir
 from stx.spec import Graph
 
 BLOCK_BYTES = 65536
+LINE_BYTES = 64 << 20  # what a coordinator found of 10,000 stages when it came is one line of 3 MB
 
 
 class Journal:
@@ -91,10 +93,12 @@ def parts(experiment: ExperimentDir, *, since: int = 0) -> list[Part]:
         found.append(part)
         if part.token <= since:
             break
-        before = _read_before(experiment.events(part.token))
+        before = _read_before(experiment.events(part.token), token=part.token)
         if before is None:  # it does not say: all that is older counts
             older = [Part(token, _length(experiment.events(token))) for token in tokens if since <= token < part.token]
             return older + found[::-1]
+        if before.length and before.token not in tokens:
+            raise _damaged(experiment.events(part.token))
         part = before
     return found[::-1]
 
@@ -141,9 +145,11 @@ class Reader:
 
 def _length(path: Path) -> int:
     """Where the last whole line ends."""
-    with path.open("rb") as stream:
-        end = stream.seek(0, os.SEEK_END)
+    with _opened(path) as stream:
+        size = end = stream.seek(0, os.SEEK_END)
         while end:
+            if size - end > LINE_BYTES:
+                raise _damaged(path)
             begin = max(0, end - BLOCK_BYTES)
             stream.seek(begin)
             newline = stream.read(end - begin).rfind(b"\n")
@@ -153,17 +159,31 @@ def _length(path: Path) -> int:
     return 0
 
 
-def _read_before(path: Path) -> Part | None:
+def _read_before(path: Path, *, token: int) -> Part | None:
     """How far the file before was read by the writer of this one."""
-    with path.open("rb") as stream:
-        event = _event(_entry(stream.readline(), path=path), path=path)
-    return Part(*event.before) if isinstance(event, Opened) and event.before is not None else None
+    event = _event(next(_entries(path, 0, 1)), path=path)
+    if not isinstance(event, Opened) or event.before is None:
+        return None
+    before = Part(*event.before)
+    if not 0 <= before.token < token or before.length < 0:
+        raise _damaged(path)
+    return before
 
 
-def _entries(path: Path, begin: int, end: int) -> list[dict[str, Any]]:
-    with path.open("rb") as stream:
+def _entries(path: Path, begin: int, end: int) -> Iterator[dict[str, Any]]:
+    """The lines that start in [begin, end)."""
+    with _opened(path) as stream:
         stream.seek(begin)
-        return [_entry(line, path=path) for line in stream.read(end - begin).splitlines()]
+        while begin < end and (line := stream.readline(LINE_BYTES)):
+            begin += len(line)
+            yield _entry(line, path=path)
+
+
+def _opened(path: Path) -> BufferedReader:
+    try:
+        return files.opened(path)
+    except Unreadable as error:
+        raise StoreError(str(error.strerror), where=str(path), hint="move it away") from error
 
 
 def _event(entry: dict[str, Any], *, path: Path) -> Event:
@@ -173,11 +193,15 @@ def _event(entry: dict[str, Any], *, path: Path) -> Event:
 
 def _entry(line: bytes, *, path: Path) -> dict[str, Any]:
     try:
-        entry = json.loads(line)
-        if isinstance(entry, dict) and "at" in entry and "event" in entry:
-            return entry
-    except ValueError:
-        pass
-    raise StoreError(
+        entry = records.parse(line, where=str(path))
+    except StoreError as error:
+        raise _damaged(path) from error
+    if type(entry.get("at")) not in (int, float) or not isinstance(entry.get("event"), dict):
+        raise _damaged(path)
+    return entry
+
+
+def _damaged(path: Path) -> StoreError:
+    return StoreError(
         "a journal line that stx did not write", where=str(path), hint="the disk damaged it; remove the line"
     )

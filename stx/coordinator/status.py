@@ -17,6 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from jobs import typed
 from jobs.files import AttemptDir
 from jobs.spec import JobState
 from stx import records
@@ -200,7 +201,8 @@ def _progress(vertex: Vertex, seen: Stage, *, store: Store) -> Progress:
         done = set(vertex.wants) <= set(parts) if vertex.node.grows else stage.result.artifact.exists()
         return Progress(over="DONE" if done else over, images=_saved(vertex, stage) or max(parts, default=None))
     beat = _find(folder.heartbeat) or {}
-    numbers = beat.get("numbers", {})
+    told = beat.get("numbers")
+    numbers = {name: value for name, value in told.items() if _is_number(value)} if isinstance(told, dict) else {}
     return Progress(
         phase=str(beat.get("phase", "")),
         images=_whole(numbers.get("images")) if "images" in numbers else _saved(vertex, stage),
@@ -239,6 +241,11 @@ def _age(path: Path) -> float | None:
     with contextlib.suppress(OSError):
         return max(0.0, time.time() - path.stat().st_mtime)
     return None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it can be shown as one."""
+    return type(value) in (int, float) and abs(value) < typed.LARGEST
 
 
 def _whole(value: float | None) -> int | None:

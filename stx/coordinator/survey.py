@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from jobs import typed
 from jobs.files import AttemptDir
 from jobs.spec import Cause, Result
 from stx import records, sharing
 from stx.coordinator.events import NOTHING, Facts, Live
 from stx.coordinator.topology import Topology, Vertex
-from stx.endings import Ended, ending, num_ranks
+from stx.endings import Ended, claim_of, ending, num_ranks
 from stx.paths import StageDir, Store
 
 
@@ -124,8 +125,8 @@ class Surveyor:
             return self._past[key, number]
         intent, attempt = self._intent(stage, key, number), stage.attempt(number)
         with records.understood(attempt.intent):
-            ranks, before = num_ranks(intent), Progress(**intent["before"])
-            code, accept_code = intent["code"], intent["attempt"]["accept_code"]
+            ranks, before = num_ranks(intent), typed.build(Progress, intent["before"])
+            code, accept_code = claim_of(intent).code, bool(intent["attempt"]["accept_code"])
         ended = ending(attempt, number=number, ranks=ranks)
         if ended is None:
             return None
@@ -134,17 +135,18 @@ class Surveyor:
 
     def _live(self, stage: StageDir, key: str, number: int) -> Live:
         intent, attempt = self._intent(stage, key, number), stage.attempt(number)
+        with records.understood(attempt.intent):
+            claim = claim_of(intent)
         job_id = find_job(attempt)
-        experiment = intent["experiment"]
-        mine = experiment == self._experiment
+        mine = claim.experiment == self._experiment
         return Live(
             number=number,
-            experiment=experiment,
-            host=intent["host"],
-            launcher=intent["launcher"],
-            reachable=intent["launcher"] == self._launcher,
+            experiment=claim.experiment,
+            host=claim.host,
+            launcher=claim.launcher,
+            reachable=claim.launcher == self._launcher,
             job_id=job_id,
-            orphan=job_id is None and (mine or self._is_abandoned(experiment)),
+            orphan=job_id is None and (mine or self._is_abandoned(claim.experiment)),
             stopped=attempt.stop.exists(),
             user=sharing.other(intent.get("user")),
             shared=tuple(name for name in marks(stage) if name != self._experiment),
@@ -180,7 +182,7 @@ def find_job(attempt: AttemptDir) -> str | None:
         record = records.find(path)
         with records.understood(path):
             if record is not None and record["job_id"] is not None:  # None: barred, no job begins it any more
-                return str(record["job_id"])
+                return str(typed.matching(str, record["job_id"]))
     return None
 
 

@@ -6,6 +6,7 @@ for what a fan-out made, the run: `samples:phase2:guidance=5,seed=0`.
 
 import contextlib
 import gc
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from stx.config.schema import OptionsError, Problem
 from stx.errors import PlanError
 from stx.plan import drafts
 from stx.plan.drafts import Parsed, ParsedStage
-from stx.plan.join import Coordinates, Row, natural_join
+from stx.plan.join import MAX_ROWS, Coordinates, Row, TooManyRows, natural_join
 from stx.spec import Cost, Graph, Input, Node, StageSpec
 from stx.stages.base import Bound, LayoutError
 
@@ -63,7 +64,10 @@ def expand(experiment: Experiment, cluster: Cluster) -> Graph:
         report = drafts.report_of(experiment, stages)
         made: dict[str, list[Made]] = {}
         for name, stage in stages.items():
-            made[name] = list(_expanded(stage, made))
+            made[name] = list(itertools.islice(_expanded(stage, made), MAX_ROWS + 1))
+            if sum(map(len, made.values())) > MAX_ROWS:
+                what = f"with it the experiment has more than {MAX_ROWS:,} stages, which is the limit"
+                raise drafts.refused(stage.draft, stage.points[0].point, Problem((), what))
             _check_layouts(stage, made[name], cluster)
         return Graph(experiment=experiment.name, nodes=tuple(_nodes(made)), report=report)
 
@@ -97,19 +101,28 @@ def _expanded(stage: ParsedStage, made: Mapping[str, Sequence[Made]]) -> Iterato
 
 
 def _rows(stage: ParsedStage, parsed: Parsed, made: Mapping[str, Sequence[Made]]) -> list[Row[Made]]:
-    relations = {path: made[name] for path, name in parsed.named.items()}
-    rows: list[Row[Made]] = []
-    for singular, run in parsed.fans:
-        found = natural_join({singular: made[run], **relations})
-        fan = f"{stage.draft.name}/{singular}"
-        rows += [Row({**row.coordinates, fan: run}, row.items) for row in found]
-    if not parsed.fans:
-        rows = natural_join(relations)
+    try:
+        rows = _joined(stage, parsed, made)
+    except TooManyRows as error:
+        what = f"the sweeps behind it cross to more than {MAX_ROWS:,} stages, which is the limit"
+        raise drafts.refused(stage.draft, parsed.point, Problem((), what)) from error
     if not rows:
         used = ", ".join(parsed.named.values())
         raise drafts.refused(
             stage.draft, parsed.point, Problem((), f"{used}: no sweep point is common to these inputs")
         )
+    return rows
+
+
+def _joined(stage: ParsedStage, parsed: Parsed, made: Mapping[str, Sequence[Made]]) -> list[Row[Made]]:
+    relations = {path: made[name] for path, name in parsed.named.items()}
+    if not parsed.fans:
+        return natural_join(relations)
+    rows: list[Row[Made]] = []
+    for singular, run in parsed.fans:
+        found = natural_join({singular: made[run], **relations})
+        fan = f"{stage.draft.name}/{singular}"
+        rows += [Row({**row.coordinates, fan: run}, row.items) for row in found]
     return rows
 
 

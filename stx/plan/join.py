@@ -22,6 +22,12 @@ class Placed(Protocol):
 
 Item = TypeVar("Item", bound=Placed)
 
+MAX_ROWS = 100_000
+
+
+class TooManyRows(Exception):
+    """The sweeps behind a stage cross to more than MAX_ROWS combinations."""
+
 
 @dataclass(frozen=True)
 class Row(Generic[Item]):
@@ -55,6 +61,8 @@ def _joined(rows: Sequence[Row[Item]], name: str, items: Sequence[Item]) -> list
         for position in positions if len(shapes) == 1 else sorted(positions):
             item = items[position]
             found.append(Row({**row.coordinates, **item.coordinates}, {**row.items, name: item}))
+        if len(found) > MAX_ROWS:
+            raise TooManyRows
     return found
 
 
