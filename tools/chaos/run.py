@@ -132,6 +132,9 @@ class Run:
             self._surprise(submit, "a traceback")
         if submit.code == 0:
             self._done.add(submit.experiment)
+            named = self._restore_named(text)  # the report reads everything
+            if "the report failed" in text and not named and not self._injector.happened["full"]:
+                self._surprise(submit, "no report")
             return
         failures = self._new_failures()
         named = self._restore_named(text + "\n".join(message for _, message in failures))
