@@ -20,7 +20,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
 
 MODE = 0o666  # less the umask
@@ -109,6 +109,11 @@ def append(path: Path, line: bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def open_log(path: Path) -> BufferedWriter:
+    """A stream that appends to a log; the caller closes it."""
+    return open(_open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")
 
 
 def read(path: Path, *, limit: int = RECORD_BYTES) -> bytes | None:

@@ -197,7 +197,7 @@ def _say(path: Path, data: bytes) -> bool:
 
 def _overwrite(path: Path, data: bytes) -> None:
     """Replace a file's content in its own blocks. Only for a temp file that nobody reads yet."""
-    descriptor = os.open(path, os.O_WRONLY)
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
     try:
         files.write_all(descriptor, data)
         os.ftruncate(descriptor, len(data))

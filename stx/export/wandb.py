@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs import files
 from stx import records
 from stx.errors import BackendError, ConfigError
 from stx.export.runs import Row, Run
@@ -35,7 +36,7 @@ def send(runs: Iterable[Run], folder: Path, *, experiment: str, project: str) ->
         raise ConfigError(
             "the library wandb is not installed", where="--wandb", hint="pip install 'stx[export]'"
         ) from error
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_dir(folder)
     note = folder / SENT
     found = []
     try:

@@ -26,7 +26,7 @@ class Written:
 def write(facts: Facts, *, experiment: ExperimentDir) -> Written:
     """Draw and write both; figures of an earlier report that this one has not are removed."""
     folder = experiment.report
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_dir(folder)
     written = Written(markdown=folder / "report.md", html=folder / "report.html")
     drawn = draw(facts)
     pngs = drawn.pngs()

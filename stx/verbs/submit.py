@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs import files
+from stx import records
 from stx.coordinator import inbox, lease, snapshot
 from stx.coordinator.prepare import check_store, writing
 from stx.coordinator.snapshot import Code
@@ -205,14 +207,16 @@ def start_detached(wishes: Wishes, planned: Planned, small: Planned | None, *, c
     """
     first = planned if small is None else small
     log = planned.directory.log
-    log.parent.mkdir(parents=True, exist_ok=True)
+    with records.no_links():
+        for folder in (planned.store.experiments, log.parent):
+            files.make_dir(folder)
     argv = [sys.executable, "-m", "stx.cli", "submit", str(wishes.file.absolute()), "--foreground", "--update"]
     argv += [part for one in wishes.sets for part in ("--set", one)]
     argv += ["--store", str(planned.store.root)] + (["--accept-code"] if wishes.accept_code else [])
     argv += ["--smoke"] if small is not None else []
     argv += ["--cluster", wishes.cluster] if wishes.cluster else []
     env = os.environ | {"PYTHONPATH": path_with(code.path)}
-    with log.open("ab") as stream:
+    with records.no_links(), files.open_log(log) as stream:
         start = stream.tell()
         child = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=env, start_new_session=True

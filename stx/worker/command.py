@@ -86,7 +86,7 @@ def _take_over(kept: Path, output: Path) -> None:
     try:
         kept.rename(output)
     except FileNotFoundError:
-        output.mkdir(exist_ok=True)
+        files.make_dir(output)
 
 
 def _start(attempt: Attempt, *, output: Path) -> "subprocess.Popen[bytes]":
