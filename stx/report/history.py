@@ -6,6 +6,7 @@ the file server.
 
 import contextlib
 import itertools
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from stx.errors import StoreError
 from stx.paths import StageDir
 
 NUMBER = (int, float)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def curve(stage: StageDir, *, limit: int | None = None) -> list[Point]:
     kept: list[list[dict[str, Any]]] = []
     cut: float = float("inf")
     for number in reversed(stage.attempts()):
-        lines = [line for line in records.load_lines(stage.attempt(number).metrics) if line["images"] < cut]
+        lines = [line for line in _logged(stage.attempt(number).metrics) if line["images"] < cut]
         if lines:
             cut = lines[0]["images"]
             kept.append(lines)
@@ -140,6 +142,18 @@ def curve(stage: StageDir, *, limit: int | None = None) -> list[Point]:
     count = len(lines) if limit is None else min(limit, len(lines))
     edges = [place * len(lines) // count for place in range(count + 1)] if count else []
     return [_mean(lines[begin:end]) for begin, end in itertools.pairwise(edges)]
+
+
+def _logged(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl. A damaged one is named and left out: it is a point of a curve, nothing is computed
+    from it, and it must not cost the report over everything else.
+    """
+    try:
+        lines = records.load_lines(path)
+    except StoreError as error:
+        logger.warning("left out of the curves: %s", error)
+        lines = records.sound_lines(path)
+    return [line for line in lines if isinstance(line.get("images"), int)]
 
 
 def _mean(lines: Sequence[Mapping[str, Any]]) -> Point:

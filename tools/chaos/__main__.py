@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -24,6 +25,8 @@ INTERRUPTED = 130
 def main(arguments: list[str]) -> int:
     """Parse, run, print; the exit code."""
     wanted = options.parse(arguments)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts us in the background ignores it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     root = wanted.store_root or Path(tempfile.mkdtemp(prefix="stx-chaos-"))
     home = root / f"chaos-{wanted.seed}"
     if home.exists():

@@ -13,7 +13,7 @@ from pathlib import Path
 from stx.paths import CHECKPOINT
 from tools.chaos import damage
 from tools.chaos.damage import Damaged
-from tools.chaos.processes import MARK, Member, has_mapped, members
+from tools.chaos.processes import Member, has_mapped, members
 from tools.chaos.schedule import Damage, Fault, Second, Signal, Store, Ticket
 
 FAULTS = Path(__file__).parent / "faults"
@@ -22,12 +22,11 @@ SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "stop": signal.SIGSTO
 
 @dataclass
 class Injector:
-    """The faults of one run. `folder` is the run's mark: it holds tickets, and what became of them."""
+    """The faults of one run. `run` is its folder and mark; `folder` holds tickets, and what became of them."""
 
+    run: Path
     folder: Path
-    store: Path
     pending: list[Fault]
-    backups: Path
     happened: Counter[str] = field(default_factory=Counter)
     damaged: list[Damaged] = field(default_factory=list)
     stopped: set[str] = field(default_factory=set)  # attempts of which a process was stopped: they may be taken to hang
@@ -40,10 +39,15 @@ class Injector:
     _began: float = field(default_factory=time.monotonic)
     _undo: list[tuple[float, Member | Path]] = field(default_factory=list)
 
+    @property
+    def store(self) -> Path:
+        """What is broken."""
+        return self.run / "store"
+
     def environment(self, base: dict[str, str]) -> dict[str, str]:
-        """What makes a process, and all it starts, a part of this run."""
+        """What makes faults happen to a process and all it starts."""
         path = os.pathsep.join([str(FAULTS), *filter(None, [base.get("PYTHONPATH")])])
-        return base | {MARK: str(self.folder), "PYTHONPATH": path}
+        return base | {"STX_FAULT_TICKETS": str(self.folder), "PYTHONPATH": path}
 
     def tick(self, *, between: bool = False) -> None:
         """Let happen what is due; `between`: no coordinator lives just now."""
@@ -110,7 +114,7 @@ class Injector:
         aside.rename(path)
 
     def _signal(self, fault: Signal, *, now: float) -> bool:
-        found = [member for member in members(self.folder) if member.role == fault.role]
+        found = [member for member in members(self.run) if member.role == fault.role]
         if not found:
             return False
         victim = found[int(fault.pick * len(found))]
@@ -127,7 +131,7 @@ class Injector:
     def _trouble(self, fault: Store, *, now: float) -> bool:
         """The store stalls or is full: a file beside the tickets says so to every process of the run."""
         path = self.folder / fault.kind
-        if path.exists() or not any(member.role == "rank" for member in members(self.folder)):
+        if path.exists() or not any(member.role == "rank" for member in members(self.run)):
             return False
         self._undo.append((now + fault.seconds, path))
         aside = path.with_suffix(".new")
@@ -154,7 +158,7 @@ class Injector:
         # A claim holds much that is for people only (host, token): another bit there is no damage worth a refusal.
         truncate = fault.truncate or path.name.endswith(".intent.json")
         number = len(self.damaged) + 1
-        one = damage.spoil(path, truncate=truncate, where=fault.where, backups=self.backups, number=number)
+        one = damage.spoil(path, truncate=truncate, where=fault.where, backups=self.run / "backups", number=number)
         if one is None:
             return False
         if fault.kind == "published":
@@ -165,13 +169,13 @@ class Injector:
         return True
 
     def _targets(self, fault: Damage) -> Sequence[Path]:
-        live = [Path(member.attempt).parent.parent for member in members(self.folder) if member.attempt]
+        live = [Path(member.attempt).parent.parent for member in members(self.run) if member.attempt]
         with contextlib.suppress(FileNotFoundError):
             found = damage.targets(self.store, fault.target, busy=lambda stage: stage in live)
             broken = {one.path for one in self.damaged if one.is_standing()}
             if fault.target == "checkpoint":
                 found = [path for path in found if self._has_another(path.parent)]
-            return [path for path in found if path not in broken and not has_mapped(self.folder, path)]
+            return [path for path in found if path not in broken and not has_mapped(self.run, path)]
         return ()
 
     def _has_another(self, checkpoint: Path) -> bool:
@@ -180,7 +184,7 @@ class Injector:
         return any(path not in self._spoiled and path != checkpoint for path in others)
 
     def _lives(self, role: str) -> bool:
-        return any(member.role == role for member in members(self.folder))
+        return any(member.role == role for member in members(self.run))
 
     def _tell(self, text: str) -> None:
         self.told.append(f"{time.monotonic() - self._began:7.1f} {text}")

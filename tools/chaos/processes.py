@@ -1,7 +1,7 @@
 """The processes of one run: whatever was started with its mark in the environment, which children inherit.
 
-Nothing is found by its name: the mark is the folder of this run's tickets, and no other program was told of it. A pid
-is used only together with its start time, so one that was given to somebody else meanwhile is left alone.
+Nothing is found by its name: the mark is the folder of this run, and no other program was told of it. A pid is used
+only together with its start time, so one that was given to somebody else meanwhile is left alone.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from jobs import processes
 
-MARK = "STX_FAULT_TICKETS"
+MARK = "STX_CHAOS_RUN"
 ROLE_WORDS = {"rank": (b"stx.worker", b"run"), "supervisor": (b"jobs.exec",), "coordinator": (b"stx.cli", b"submit")}
 
 

@@ -73,12 +73,12 @@ class Run:
 
     def go(self, expected: Mapping[str, str]) -> Report:
         """Until it is done or stuck; ends every process it started, whatever happens."""
-        mark = self.folder / "faults"
-        mark.mkdir(parents=True)
+        tickets = self.folder / "faults"
+        tickets.mkdir(parents=True)
         self._kept = set(compare.attempts(self.store))
         self._judged |= {attempt.path for attempt in self._kept}
-        self._injector = Injector(mark, self.store, list(self.faults), self.folder / "backups")
-        self._env = submits.environment(store=self.store, slots=self.folder / "slots")
+        self._injector = Injector(self.folder, tickets, list(self.faults))
+        self._env = submits.environment(self.folder)
         self._broken_env = self._injector.environment(self._env)
         began = time.monotonic()
         try:
@@ -92,7 +92,7 @@ class Run:
             self._injector.end()
             self._wait_for_the_last()
         finally:
-            end_all(mark)
+            end_all(self.folder)
         return self._report(expected, unread=unread, seconds=time.monotonic() - began)
 
     def _is_over(self) -> bool:
@@ -132,6 +132,9 @@ class Run:
             self._surprise(submit, "a traceback")
         if submit.code == 0:
             self._done.add(submit.experiment)
+            named = self._restore_named(text)  # the report reads everything
+            if "the report failed" in text and not named and not self._injector.happened["full"]:
+                self._surprise(submit, "no report")
             return
         failures = self._new_failures()
         named = self._restore_named(text + "\n".join(message for _, message in failures))
@@ -175,7 +178,7 @@ class Run:
     def _wait_for_the_last(self) -> None:
         """Everything ends by itself when the experiment is done; what does not is told, and ended."""
         until = time.monotonic() + LEAVE_S
-        while (left := members(self.folder / "faults")) and time.monotonic() < until:
+        while (left := members(self.folder)) and time.monotonic() < until:
             time.sleep(TICK_S)
         if left and not self._surprises:
             self._surprises.append(f"left behind: {', '.join(f'{one.role} {one.pid}' for one in left)}")

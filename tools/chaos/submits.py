@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.chaos.processes import MARK
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -34,11 +36,13 @@ class Submit:
         return self.log.read_text(errors="replace")
 
 
-def environment(*, store: Path, slots: Path) -> dict[str, str]:
-    """For programs that work on this store, with slots that no other experiment of this machine shares."""
+def environment(folder: Path) -> dict[str, str]:
+    """For programs that work on the store of this folder, with slots that no other experiment of this machine shares,
+    and with the folder as their mark.
+    """
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    own = {"STX_STORE": str(store), "STX_SLOTS": str(slots), "PYTHONPATH": path, "NO_COLOR": "1"}
-    return {**os.environ, **own}
+    own = {"STX_STORE": str(folder / "store"), "STX_SLOTS": str(folder / "slots"), MARK: str(folder)}
+    return {**os.environ, **own, "PYTHONPATH": path, "NO_COLOR": "1"}
 
 
 def start(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stx.errors import StxError
 from tools.chaos import compare, submits
+from tools.chaos.processes import end_all
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,13 @@ def untouched(folder: Path, *, experiment: str, file: Path, cluster: str) -> Unt
     """Run the experiment once, undisturbed; StxError with the end of what it said if it fails."""
     folder.mkdir(parents=True, exist_ok=True)
     store, log = folder / "store", folder / "submit.log"
-    env = submits.environment(store=store, slots=folder / "slots")
+    env = submits.environment(folder)
     began = time.monotonic()
     submit = submits.start(experiment, file, cluster=cluster, sets=(), env=env, log=log)
     try:
         code = submit.process.wait()
-    except BaseException:
-        submit.process.terminate()  # all stages save and leave, and we wait for them
-        submit.process.wait(timeout=120)
-        raise
+    finally:
+        end_all(folder)
     if code != 0:
         tail = "\n".join(submit.text().splitlines()[-20:])
         raise StxError(f"the undisturbed run ended with exit code {code}", where=str(log), hint=tail)
