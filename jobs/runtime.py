@@ -206,6 +206,10 @@ def _overwrite(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
+class NoRendezvous(TimeoutError):
+    """Rank 0 did not come."""
+
+
 @dataclass(frozen=True)
 class Rendezvous:
     """Where the ranks meet. `listen_fd` is rank 0's bound, listening socket, None on the others."""
@@ -226,7 +230,7 @@ def rendezvous(attempt_dir: Path, *, timeout_s: float = 600.0) -> Rendezvous:
     deadline = time.monotonic() + timeout_s
     while (data := files.read(path)) is None:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{path}: rank 0 did not publish its port within {timeout_s:g} s")
+            raise NoRendezvous(f"{path}: rank 0 did not publish its port within {timeout_s:g} s")
         time.sleep(0.05)
     found = typed.build(Rendezvous, {**typed.mapping(data), "listen_fd": listen_fd})
     os.environ.update(MASTER_ADDR=found.host, MASTER_PORT=str(found.port))

@@ -7,6 +7,7 @@ NonFinite                                   FAILED NAN
 out of memory (host or GPU)                 FAILED OOM
 no space, quota                             FAILED NO_SPACE
 a disk or file system that is broken        FAILED NODE
+another rank is gone                        FAILED LOST
 no progress for too long                    FAILED HANG           jobs/watchdog.py, exit 1
 anything else                               FAILED USER           the end of the traceback
 """
@@ -80,6 +81,8 @@ def explained(error: BaseException) -> tuple[Cause, str]:
             return cause, str(error) or told
     if any(_is_out_of_memory(one) for one in chain):
         return Cause.OOM, told
+    if any(_is_lost_peer(one) for one in chain):
+        return Cause.LOST, f"the connection to another rank broke: it was ended, or its node was\n{told}"
     if isinstance(error, NonFinite):
         return Cause.NAN, str(error)
     if isinstance(error, StxError):
@@ -162,6 +165,15 @@ def _is_out_of_memory(error: BaseException) -> bool:
         return True
     # The CPU allocator raises a plain RuntimeError.
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _is_lost_peer(error: BaseException) -> bool:
+    """Whether a collective failed because another rank is gone: whatever ended that one is the cause of the attempt."""
+    distributed: Any = sys.modules.get("torch.distributed")
+    if isinstance(error, runtime.NoRendezvous) or (distributed and isinstance(error, distributed.DistError)):
+        return True
+    # gloo raises a plain RuntimeError, from gloo/transport/tcp/pair.cc.
+    return isinstance(error, RuntimeError) and "gloo/transport/" in str(error)
 
 
 def _print(record: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from jobs import outcome
+from jobs import outcome, runtime
 from jobs.spec import Cause, Result
 from stx import records
 from stx.errors import DataError, StxError
@@ -52,6 +52,9 @@ def raised(error, *, cause=None):
         (raised(OSError(errno.ENOMEM, "Cannot allocate memory")), Cause.OOM),
         (raised(OSError(errno.EACCES, "Permission denied")), Cause.USER),
         (raised(NonFinite("five in a row")), Cause.NAN),
+        (raised(RuntimeError("[/x/gloo/transport/tcp/pair.cc:561] Connection closed by peer")), Cause.LOST),
+        (raised(torch.distributed.DistNetworkError("Failed to recv, got 0 bytes")), Cause.LOST),
+        (raised(runtime.NoRendezvous("rank 0 did not publish its port")), Cause.LOST),
     ],
 )
 def test_what_happened_becomes_a_cause(error, cause):
