@@ -49,7 +49,11 @@ def look(pid: int, *, zombies: bool = False) -> Process | None:
 
 def state(pid: int) -> str:
     """Its state as in ps(1), T for one that was stopped; empty when it is gone."""
-    return next((task.state for task in tasks(pid) if task.number == pid), "")
+    try:
+        with Path(f"/proc/{pid}/stat").open("rb") as stream:
+            return stream.read().rpartition(b")")[2].split()[0].decode()
+    except OSError:
+        return ""
 
 
 def tasks(pid: int) -> list[Task]:

@@ -29,14 +29,18 @@ from jobs.spec import Handle, JobSpec, JobState, Observation, Resources
 
 _JOB_ID = re.compile(r"([0-9]{1,9}):([0-9]{1,18}):([^:]*):([^:]*)")
 KILL_AFTER_S = 2 * supervisor.END_GRACE_S
+WAKE_AFTER_S = 10.0
 
 
 class LocalLauncher:
-    """jobs.launcher.Launcher on one machine. Its only state: the children it has to reap."""
+    """jobs.launcher.Launcher on one machine. Its only state: the children it has to reap, and since when a supervisor
+    has been seen stopped.
+    """
 
     def __init__(self, slots_dir: Path | None = None) -> None:
         self._slots_dir = slots_dir or slots.default_dir()
         self._children: set[int] = set()
+        self._stopped: dict[int, float] = {}
 
     def identity(self) -> str:
         """This machine, whatever the boot: after a reboot its old jobs are known to be gone."""
@@ -91,6 +95,7 @@ class LocalLauncher:
         """One look at each supervisor, and one pass over all processes if any of them is gone."""
         self._reap()
         machine = _Machine()
+        self._wake(machine.supervisors(handles) | self._children)
         return {handle: machine.observe(handle, attempt_dirs[handle.tag]) for handle in handles}
 
     def find(self, tag: str, attempt_dir: Path) -> Handle | None:
@@ -148,6 +153,19 @@ class LocalLauncher:
             setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
         )
 
+    def _wake(self, supervisors: Iterable[int]) -> None:
+        """Continue those that were stopped (SIGSTOP): they alone end ranks that hang, and give cores and GPUs back.
+
+        Ranks that were stopped with them stay so.
+        """
+        now = time.monotonic()
+        stopped = [pid for pid in supervisors if processes.state(pid) == "T"]
+        self._stopped = {pid: self._stopped.get(pid, now) for pid in stopped}
+        for pid, since in self._stopped.items():
+            if now - since >= WAKE_AFTER_S:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
     def _reap(self) -> None:
         for pid in sorted(self._children):
             with suppress(ChildProcessError):
@@ -181,6 +199,11 @@ class _Machine:
         for process in processes.every():
             sessions[process.session].append(process)
         return sessions
+
+    def supervisors(self, handles: Iterable[Handle]) -> set[int]:
+        """The pids of those that run here."""
+        here = [handle for handle in handles if handle.job_id.split(":")[2:] == [self._boot, self._name]]
+        return {leader.pid for handle in here if (leader := self._leader(handle))}
 
     def observe(self, handle: Handle, attempt_dir: Path) -> Observation:
         _, _, boot, name = _parts(handle)

@@ -162,6 +162,25 @@ def test_a_supervisor_that_has_published_nothing_yet_is_found(local: LocalLaunch
     job.wait_ended()
 
 
+def test_a_supervisor_that_was_stopped_is_continued_by_who_polls_it_and_its_ranks_are_not(
+    local: LocalLauncher, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = start(local, folder, "wait")
+    (rank,) = rank_pids(job)
+    for pid in (rank, supervisor_pid(job)):
+        os.kill(pid, signal.SIGSTOP)
+    until(lambda: process_state(supervisor_pid(job)) == "T", "it is stopped")
+    job.observe()
+    assert process_state(supervisor_pid(job)) == "T", "a moment is nobody's business"
+    monkeypatch.setattr("jobs.launchers.local.WAKE_AFTER_S", 0.1)
+    until(lambda: bool(job.observe()) and process_state(supervisor_pid(job)) != "T", "it goes on")
+    assert process_state(rank) == "T"
+    os.kill(rank, signal.SIGCONT)
+    local.stop(job.handle, job.attempt.path)
+    (said,) = job.wait_ended()
+    assert said is not None and said.result is Result.YIELDED
+
+
 def process_state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
 
