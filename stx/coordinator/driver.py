@@ -43,7 +43,7 @@ from stx.coordinator.events import (
     Unmark,
     Want,
 )
-from stx.coordinator.hearts import Hearts, Patient
+from stx.coordinator.hearts import BEHIND_S, Hearts, Patient
 from stx.coordinator.inbox import Command
 from stx.coordinator.journal import Journal
 from stx.coordinator.lease import Lease, Observer
@@ -111,7 +111,8 @@ class Coordinator:
             is_abandoned=self._is_abandoned,
         )
         self._journal = Journal(self._experiment, lease.token)
-        self._hearts = Hearts(cluster.hang_after_s.model_dump(), poll_s=cluster.poll_s, clock=clock)
+        limits = {phase: limit + BEHIND_S for phase, limit in cluster.hang_after_s.model_dump().items()}
+        self._hearts = Hearts(limits, poll_s=cluster.poll_s, clock=clock)
         self._failures = 0
         self._canary_due = 0.0
         self._glance = 0

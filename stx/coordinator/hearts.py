@@ -17,6 +17,7 @@ from stx import records
 from stx.coordinator.events import Hung, Unseen
 from stx.errors import StoreError
 
+BEHIND_S = 60.0  # beyond hang_after_s: a rank's watchdog and its supervisor come first, and leave stacks
 SHOWN_AFTER = 0.25  # of the limit
 LATE_AFTER = 0.25  # of the limit, beyond the time that lies between two looks anyway
 
@@ -43,7 +44,7 @@ class Pulse:
 
 
 class Hearts:
-    """`limits` is hang_after_s of the cluster file, by phase; a look comes every `poll_s`."""
+    """`limits` in seconds, by phase; a look comes every `poll_s`."""
 
     def __init__(self, limits: Mapping[str, float], *, poll_s: float, clock: Callable[[], float]) -> None:
         self._limits = limits
