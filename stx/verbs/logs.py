@@ -35,6 +35,8 @@ def run(pattern: str, *, store: str | None, follow: bool, rank: int, attempt: in
         time.sleep(0.5)
         position = _copy(path, start=position)
     _copy(path, start=position)
+    if stacks := folder.all_stacks():
+        console.say(f"it hung; where its threads were: {', '.join(map(str, stacks))}")
     if not follow:
         name = advice.stage(chosen.experiment, node.name)
         more = [] if _is_over(folder) else [f"stx logs {name} -f"]

@@ -74,6 +74,9 @@ def _parts(place: Store, chosen: Chosen, node: Node, line: Line, attempts: Seque
     spread = ran_as(attempts)
     if spread:
         parts.append("ran as: " + "; ".join(spread))
+    stacks = [str(path) for one in attempts for path in stage.attempt(one.number).all_stacks()]
+    if stacks:
+        parts.append("where the threads were when an attempt hung:\n" + "\n".join(f"  {path}" for path in stacks))
     versions = next((one.versions for one in reversed(attempts) if one.versions), {})
     if versions:
         parts.append("ran with: " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items())))

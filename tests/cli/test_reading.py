@@ -59,6 +59,16 @@ def test_show_tells_options_attempts_and_digests(finished: Shell) -> None:
     assert list(answer["results"][0]["files"]) == ["y"]
 
 
+def test_show_and_logs_say_where_the_threads_were_when_an_attempt_hung(finished: Shell) -> None:
+    stacks = Path(finished.json("show", "first")["path"]) / "attempts" / "001" / "stacks-0.txt"
+    stacks.write_text("in stuck")
+    try:
+        assert str(stacks) in finished("show", "first").stdout
+        assert str(stacks) in finished("logs", "first").stderr
+    finally:
+        stacks.unlink()
+
+
 def test_show_against_another_stage_tells_what_differs(finished: Shell) -> None:
     told = finished("show", "second:seed=0", "--against", "second:seed=1").stdout
     assert "seed  0 -> 1" in told
