@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PrivateAttr
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
 
 from jobs import slots
 from stx import named
@@ -23,6 +23,7 @@ from stx.config.yaml import Document, dotted, flow
 from stx.errors import ConfigError
 
 BUILT_IN = Path(__file__).parent / "clusters"
+SHORTEST_HANG_S = 5.0
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -54,13 +55,28 @@ class Coordinator(Section):
     where: Annotated[str, choice("foreground", "detached", later=("job", "cron", "chain"))] = "foreground"
 
 
-class HangAfter(Section):
-    """Seconds without a heartbeat, by what the worker was doing, after which its own watchdog ends it (cause HANG)."""
+def _longer_than_looks(value: float) -> float:
+    if value < SHORTEST_HANG_S:
+        hint = f"at least {SHORTEST_HANG_S:g}: a heart beats every 2 s, and whoever watches it looks every 1 or 2 s"
+        raise refusal("is shorter than what can be told from a healthy worker", hint)
+    return value
 
-    start: Seconds = 900.0
-    step: Seconds = 600.0
-    save: Seconds = 900.0
-    other: Seconds = 1800.0
+
+Limit = Annotated[Seconds, AfterValidator(_longer_than_looks)]
+
+
+class HangAfter(Section):
+    """Seconds without progress, by what the worker was doing, after which its own watchdog ends it (cause HANG).
+
+    `start` ends with the first step, so it covers a compilation. docs/cluster.md says what falls under which.
+    """
+
+    start: Limit = 900.0
+    step: Limit = 600.0
+    save: Limit = 900.0
+    sample: Limit = 1800.0
+    evaluate: Limit = 1800.0
+    other: Limit = 1800.0
 
 
 class Retries(Section):

@@ -175,7 +175,7 @@ def _quality(fitted: Autoencoder, images: Images, *, seed: int, first: int, hear
     drawn = _normals(seed, Purpose.AUTOENCODER_NOISE, numbers, channels=channels, size=size)
 
     def errors(latents: Tensor, real: Tensor) -> Tensor:
-        heart.beat("other")
+        heart.beat("evaluate")
         return autoencoder.squared_error(real, fitted.decode(latents))
 
     found: dict[str, float] = {"held_out_images": len(images)}
@@ -202,7 +202,7 @@ class _Spread:
 
 def _moments(fitted: Autoencoder, images: "Images | _Spread", *, heart: Heart) -> Tensor:
     def encode(chunk: Tensor) -> Tensor:
-        heart.beat("other")
+        heart.beat("evaluate")
         return fitted.encode(chunk)
 
     return rows.chunked(encode, images, batch=fitted.batch)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from jobs.runtime import Heart
 from stx import records
 from stx.data import noise
 from stx.data.noise import Purpose
@@ -62,7 +63,7 @@ def run(attempt: Attempt) -> None:
         log_every=attempt.where["log_every"],
     )
     network.eval()
-    quality = _quality(network, read_split(source, "held_out"), batch=science["batch"])
+    quality = _quality(network, read_split(source, "held_out"), batch=science["batch"], heart=attempt.heart)
     about = {
         "shape": shape,
         "resolution": images.resolution,
@@ -99,9 +100,11 @@ def _loss(network: Classifier, train: Split, *, seed: int, batch: int) -> Callab
     return loss
 
 
-def _quality(network: Classifier, held_out: Split, *, batch: int) -> dict[str, float]:
+def _quality(network: Classifier, held_out: Split, *, batch: int, heart: Heart) -> dict[str, float]:
+    def judge(chunk: Tensor) -> Tensor:
+        heart.beat("evaluate")
+        return network(pixels(chunk.to(device()))).logits.cpu()
+
     with torch.no_grad():
-        logits = rows.chunked(
-            lambda chunk: network(pixels(chunk.to(device()))).logits.cpu(), held_out.images, batch=batch
-        )
+        logits = rows.chunked(judge, held_out.images, batch=batch)
     return {"accuracy": accuracy(logits, held_out.labels), "num_images": len(held_out.labels)}

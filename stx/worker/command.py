@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from jobs import files, runtime
+from jobs.runtime import Heart
 from stx.errors import DataError, StageFailed
 from stx.worker import publish
 from stx.worker.attempt import Attempt, InputPath, Yielded, check_external
@@ -39,7 +40,7 @@ def run(attempt: Attempt) -> None:
     if not finished.exists():
         _run_program(attempt, finished=finished)
     info = {"experiment": attempt.experiment, "attempt": attempt.number, "seconds": time.monotonic() - began}
-    names = _publish(finished, payload=attempt.stage.payload)
+    names = _publish(finished, payload=attempt.stage.payload, heart=attempt.heart)
     publish.finish(attempt, attempt.stage.result, names=names, images=None, info=info)
     shutil.rmtree(finished)
 
@@ -127,10 +128,14 @@ def _refuse_links(output: Path) -> None:
             raise DataError("STX_OUTPUT may hold files and folders only, no links, pipes or devices", where=str(path))
 
 
-def _publish(output: Path, *, payload: Path) -> Mapping[str, str]:
+def _publish(output: Path, *, payload: Path, heart: Heart) -> Mapping[str, str]:
     """Publish every file of the output folder, in order of its name; sha256 by relative name."""
     found = {path.relative_to(output).as_posix(): path for path in sorted(output.rglob("*")) if path.is_file()}
-    return {name: publish.publish_chunks(payload / name, _chunks(path)) for name, path in found.items()}
+    made = {}
+    for name, path in found.items():
+        heart.beat("save")
+        made[name] = publish.publish_chunks(payload / name, _chunks(path))
+    return made
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

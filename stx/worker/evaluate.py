@@ -41,6 +41,7 @@ def run(attempt: Attempt) -> None:
     judge = load(judge_input.payload)
     name = extractor.register(judge.network, key=judge_input.key[:_NAME_DIGITS], batch=batch)
     real_images = read_split(attempt.input("against"), SPLIT)
+    attempt.heart.beat("evaluate")
     real = extractor.extract(name, *real_images, batch=batch, cuda=device().type == "cuda")
     while todo := ready_parts(attempt, upstream="samples"):
         attempt.leave_if_asked()
@@ -50,11 +51,12 @@ def run(attempt: Attempt) -> None:
 def _score_part(attempt: Attempt, *, images: int, name: str, judge: Judge, real: Extracted) -> None:
     source = attempt.input("samples").stage.part("sample", images)
     science = attempt.science
-    attempt.heart.beat("other")  # nothing is said until the scores are there
-    progress = Progress(attempt, total=_sampling(attempt).science["num_samples"])
+    progress = Progress(attempt, total=_sampling(attempt).science["num_samples"], phase="evaluate")
+    progress.beat()
     generated = _extract_samples(source, name=name, batch=science["batch"])
     scores: dict[str, float] = {}
     for metric in science["metrics"]:
+        progress.beat()
         scores |= named.load("stx.evaluation", metric).compute(generated, real)
     protocol = _protocol(attempt, judge=judge, num_samples=len(generated.labels), num_real=len(real.labels))
     folder = attempt.stage.part(attempt.kind, images).path

@@ -96,6 +96,7 @@ def _loop(
             )
             meter.paused(keeper.save_seconds)
             saved_at, saved_step = time.monotonic(), state.step
+            attempt.heart.beat("step", images=state.step * batch, total=steps * batch, **meter.latest())
         if stop and state.step < steps:
             attempt.notes.update({"saved": True, "images": state.step * batch})
             raise Yielded

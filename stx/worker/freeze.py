@@ -44,6 +44,7 @@ def run(attempt: Attempt) -> None:
     model = sit_weights.built(source.weights, shape=source.shape, where=str(source.path))
     _probe(model, where=str(source.path))
     payload = attempt.stage.payload
+    progress.saving()
     publish.publish_chunks(payload / sit_weights.TEACHER_FILE, tensors.chunks(model.state_dict()))
     publish.publish_json(payload / "teacher.json", {"shape": source.shape, "from": source.origin})
     conclude(progress)

@@ -63,7 +63,7 @@ def _make_part(attempt: Attempt, *, images: int, subject: Subject) -> None:
     if subject.teacher is not None:
         made["guided.npy"] = (guided, held_out)
     rows_of = {name: count * len(science["times"]) for name, (_, count) in made.items()}
-    look = Look(Progress(attempt, total=sum(rows_of.values())), subject, model)
+    look = Look(Progress(attempt, total=sum(rows_of.values()), phase="evaluate"), subject, model)
     folder = attempt.stage.part(attempt.kind, images).path
     publish.publish_json(folder / RECORD, record(look))
     for name, (make, _) in made.items():

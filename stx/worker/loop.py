@@ -199,6 +199,7 @@ class Loop:
             checkpoint = self.save()
             if reached:
                 self.publish(checkpoint)
+            self.attempt.heart.beat("step", images=images, total=self.meter.total, **self.meter.latest())
         if agreed.stop and self.remaining():
             self.leave(saved=True)
 

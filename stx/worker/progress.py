@@ -5,7 +5,7 @@ Rows that an earlier attempt finished are counted as done, not as made: rate and
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,14 @@ from stx.worker.attempt import Attempt
 
 @dataclass
 class Progress:
-    """Rows of one stage or part. `found` were there, `made` were added since, by this rank or, in units, by any."""
+    """Rows of one stage or part. `found` were there, `made` were added since, by this rank or, in units, by any.
+
+    `phase` is what making them is called in hang_after_s.
+    """
 
     attempt: Attempt
     total: int
+    phase: str = "step"
     found: int = 0
     made: int = 0
     _began: float = field(default_factory=time.monotonic)
@@ -61,7 +65,11 @@ class Progress:
     def beat(self, *, ahead: int = 0) -> None:
         """One heartbeat: rows in the store, and `ahead` rows that are computed and not yet there."""
         rate = (self.made + ahead) / max(self.seconds, 1e-9)
-        self.attempt.heart.beat("step", images=self.done + ahead, total=self.total, images_per_s=rate)
+        self.attempt.heart.beat(self.phase, images=self.done + ahead, total=self.total, images_per_s=rate)
+
+    def saving(self) -> None:
+        """All rows are made, and one more file is read to publish what describes them: beat."""
+        self.attempt.heart.beat("save", images=self.done, total=self.total)
 
     @property
     def done(self) -> int:
@@ -84,10 +92,14 @@ class Progress:
         }
 
 
-def standing(folder: Path, *, known: Mapping[str, str]) -> dict[str, str]:
+def standing(folder: Path, *, known: Mapping[str, str], beat: Callable[[], None]) -> dict[str, str]:
     """sha256 of every file that was published into `folder`, by name. Aside files begin with a dot."""
-    names = [path.name for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    return {name: known.get(name) or records.file_digest(folder / name) for name in names}
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith("."):
+            beat()
+            found[path.name] = known.get(path.name) or records.file_digest(path)
+    return found
 
 
 def conclude(progress: Progress, *, splits: Sequence[str] = (), info: Mapping[str, Any] | None = None) -> None:
@@ -97,13 +109,19 @@ def conclude(progress: Progress, *, splits: Sequence[str] = (), info: Mapping[st
     """
     stage = progress.attempt.stage
     known = {shard.name: shard.sha256 for split in splits for shard in ShardSet(stage.payload, split).shards}
-    _finish(progress, stage.result, names=standing(stage.payload, known=known), images=None, info=info or {})
+    _finish(
+        progress,
+        stage.result,
+        names=standing(stage.payload, known=known, beat=progress.saving),
+        images=None,
+        info=info or {},
+    )
 
 
 def conclude_part(progress: Progress, *, images: int) -> None:
     """Publish artifact.json of one part of a growing kind."""
     part = progress.attempt.stage.part(progress.attempt.kind, images)
-    names = standing(part.path, known={})
+    names = standing(part.path, known={}, beat=progress.saving)
     names.pop(part.artifact.name, None)
     _finish(progress, part, names=names, images=images, info={})
 

@@ -104,7 +104,7 @@ def _make_part(attempt: Attempt, *, images: int, autoencoder: Autoencoder) -> No
     folder = attempt.stage.part(attempt.kind, images).path
     labels = labels_of(science, np.arange(count), num_classes=shape["num_classes"])
     publish.publish_bytes(folder / LABELS, npy_bytes(labels.numpy()))
-    progress = Progress(attempt, total=count)
+    progress = Progress(attempt, total=count, phase="sample")
     for unit in share(progress, cut(count, size=science["batch"], path=lambda number: folder / samples_file(number))):
         pixels = _chunk(attempt, model, unit, autoencoder=autoencoder).permute(0, 2, 3, 1)
         publish.publish_bytes(unit.path, npy_bytes(np.ascontiguousarray(pixels.numpy())))

@@ -28,7 +28,14 @@ def test_everything_has_a_default(parse):
         20,
     )
     assert cluster.stop_lead_s == 90
-    assert cluster.hang_after_s.model_dump() == {"start": 900, "step": 600, "save": 900, "other": 1800}
+    assert cluster.hang_after_s.model_dump() == {
+        "start": 900,
+        "step": 600,
+        "save": 900,
+        "sample": 1800,
+        "evaluate": 1800,
+        "other": 1800,
+    }
     assert cluster.retries.model_dump() == {
         "lost": 5,
         "node": 5,
@@ -42,6 +49,12 @@ def test_everything_has_a_default(parse):
     assert (cluster.checkpoint.every_s, cluster.checkpoint.keep) == (30, 2)
     assert (cluster.limits.queued, cluster.limits.running) == (2, 1000)
     assert cluster.resources("train").time == 3600
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "4.9", "4s", "soon", ".inf"])
+def test_a_limit_for_hangs_is_a_time_that_a_healthy_worker_keeps(parse, value):
+    with pytest.raises(ConfigError, match=r"mine\.yaml:1: hang_after_s\.save"):
+        parse(f"hang_after_s: {{step: 5, save: {value}}}")
 
 
 def test_a_file_of_ones_own_is_as_quick_as_the_built_in_one(parse):

@@ -88,7 +88,7 @@ class Workshop:
                 "layout": dict(layout or {"ranks": 1}),
                 "inputs": described,
                 "threads": 1,
-                "hang_after_s": {"start": 900.0, "step": 600.0, "save": 900.0, "other": 1800.0},
+                "hang_after_s": dict.fromkeys(("start", "step", "save", "sample", "evaluate", "other"), 900.0),
                 "checkpoint": {"every_s": checkpoint_every_s, "keep": 2, "max_stall": max_stall},
                 "time_s": 3600.0,
                 "stop_lead_s": 10.0,
