@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 from jobs import files
 from jobs.launcher import Launcher
 from jobs.outcome import FULL
-from jobs.spec import Cause, Handle, JobSpec
+from jobs.spec import Cause, Handle, JobSpec, Resources
 from stx import named, records, sharing
 from stx.config.cluster import Cluster
 from stx.coordinator import layouts
@@ -207,7 +207,10 @@ class Attempts:
             code=self.code.path,
         )
         options = [Option(layout, job(layout=layout)) for layout in kind.layouts(node, self.cluster)]
-        return ask(lambda: layouts.choose(options, refusal=self.launcher.refusal, stage=stage)).option
+        return layouts.choose(options, refusal=self._refusal, stage=stage).option
+
+    def _refusal(self, size: Resources) -> str | None:
+        return ask(lambda: self.launcher.refusal(size))
 
     def _attempt(self, vertex: Vertex, number: int, chosen: Option) -> dict[str, Any]:
         node, cluster, job = vertex.node, self.cluster, chosen.job
