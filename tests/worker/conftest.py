@@ -151,7 +151,7 @@ def stop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stop]:
     yield Stop(monkeypatch)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def as_source() -> Callable[..., Source]:
     """source_of, for tests that cannot import this file."""
     return source_of

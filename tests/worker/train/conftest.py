@@ -157,6 +157,12 @@ def runs(new_runs):
     return new_runs("store")
 
 
+@pytest.fixture(scope="session")
+def all_runs():
+    """Runs, for tests that cannot import this file."""
+    return Runs
+
+
 class Made:
     """What an attempt left: of the milestone at `images`, and of itself."""
 
