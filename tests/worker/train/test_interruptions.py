@@ -56,7 +56,8 @@ def interrupt(forked, attempt, *, ranks, how, points):
         assert set(forked.run(attempt, ranks=ranks, stop_at=stop_at)["codes"]) == {75 if how else 0}
         return
     kill = {"rank": 0, "save": 1, "point": place(points, how["kill"]), "when": how["when"], "share": 0.5}
-    assert set(forked.run(attempt, ranks=ranks, kill=kill)["codes"]) == {-signal.SIGKILL}
+    # The other rank may have seen that this one is gone before it was ended, too.
+    assert forked.run(attempt, ranks=ranks, kill=kill)["codes"][0] == -signal.SIGKILL
 
 
 @pytest.mark.slow
