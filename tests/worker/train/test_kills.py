@@ -72,15 +72,13 @@ def killed_in_saves(new_runs, forked, made, *, ranks, stage, kills, seed):
 @pytest.mark.parametrize(
     "layouts", [pytest.param(SAMPLE, id="sample"), pytest.param(WHOLE, id="whole", marks=pytest.mark.full)]
 )
-def test_a_run_killed_inside_saves_goes_on_from_a_complete_checkpoint(new_runs, forked, made, capsys, layouts):
+def test_a_run_killed_inside_saves_goes_on_from_a_complete_checkpoint(new_runs, forked, made, record_property, layouts):
     seed = int(os.environ.get("STX_KILL_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
     hit = Counter()
     for ranks, stage, kills in layouts:
         found = killed_in_saves(new_runs, forked, made, ranks=ranks, stage=stage, kills=kills, seed=seed)
         hit += found
-    with capsys.disabled():  # the log of a passed run has the figures, too
-        told = ", ".join(f"{operation} of {file} {count}" for (operation, file), count in sorted(hit.items()))
-        print(
-            f"\nseed {seed}: {sum(hit.values())} kills inside saves, as many resumes from a complete checkpoint: {told}"
-        )
-    assert sum(hit.values()) == sum(kills for _, _, kills in layouts)
+    told = ", ".join(f"{operation} of {file} {count}" for (operation, file), count in sorted(hit.items()))
+    total = sum(hit.values())
+    record_property("figures", f"seed {seed}: {total} kills inside saves, {total} resumes from a complete one: {told}")
+    assert total == sum(kills for _, _, kills in layouts)
