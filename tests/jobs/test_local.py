@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -229,6 +230,59 @@ def test_another_process_with_the_same_pid_is_not_the_job(local: LocalLauncher, 
     assert observe(f"{me.pid}:{me.start_time - 1}:{boot}:{machine}") is JobState.ENDED
     assert observe(f"{me.pid}:{me.start_time}:another-boot:{machine}") is JobState.ENDED
     assert observe(f"{me.pid}:{me.start_time}:{boot}:another-machine") is JobState.UNKNOWN
+
+
+def seen_by_another_user(handle: Handle, attempt: Path) -> JobState:
+    """What a user who is neither root nor the job's sees of it, in a forked child."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(4242, 4242, 4242)
+            os.setresuid(4242, 4242, 4242)
+            seen = LocalLauncher(slots_dir=attempt).poll([handle], {handle.tag: attempt})[handle]
+            os._exit(list(JobState).index(seen.state))
+        finally:
+            os._exit(99)
+    return list(JobState)[os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_ranks_of_another_user_without_their_supervisor_count_as_his_job() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        attempt = Path(name)
+        attempt.chmod(0o755)
+        script = "sleep 60 & echo $! ; read line"
+        leader = subprocess.Popen(
+            ["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        assert leader.stdin is not None
+        assert leader.stdout is not None
+        rank, found = int(leader.stdout.readline()), processes.look(leader.pid)
+        assert found is not None
+        handle = Handle("stx-test", processes.unique_id(found))
+        assert seen_by_another_user(handle, attempt) is JobState.PENDING
+        leader.stdin.close()
+        leader.wait()
+        leader.stdout.close()
+        assert seen_by_another_user(handle, attempt) is JobState.RUNNING
+        os.kill(rank, signal.SIGKILL)
+        until(lambda: processes.look(rank) is None, "the rank is gone")
+        assert seen_by_another_user(handle, attempt) is JobState.ENDED
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's folder")
+def test_where_processes_of_others_are_hidden_their_jobs_are_never_called_gone(
+    tmp_path: Path, local: LocalLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me = processes.me()
+    gone = Handle("stx-test", processes.unique_id(me._replace(start_time=me.start_time - 1)))
+    monkeypatch.setattr(processes, "others_are_seen", lambda: False)
+    states = []
+    for owner in (os.geteuid(), 4242):
+        os.chown(tmp_path, owner, -1)
+        states.append(local.poll([gone], {gone.tag: tmp_path})[gone].state)
+    assert states == [JobState.ENDED, JobState.UNKNOWN]
 
 
 def test_one_poll_observes_many_jobs(local: LocalLauncher, folder: Path) -> None:
