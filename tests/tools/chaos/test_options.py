@@ -46,3 +46,8 @@ def test_a_seed_is_drawn_when_none_is_given_and_the_limits_are_those_of_the_clus
     assert wanted.experiment == "micro"
     assert wanted.keep_stages == ("images", "vae")
     assert 0 < wanted.limits.work <= wanted.limits.every
+
+
+def test_the_drivers_own_cluster_file_has_a_short_limit_for_every_phase():
+    """A phase that is left to its default would make a store stall for half an hour."""
+    assert options.parse([MICRO]).limits.every <= 60
