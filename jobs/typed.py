@@ -168,6 +168,8 @@ def _sequence(check_item: Check) -> Check:
     def check(value: Any) -> Any:
         if not isinstance(value, list | tuple):
             raise _wrong(value, "a list")
+        if check_item is _whole and set(map(type, value)) == {int} and -LARGEST < min(value) <= max(value) < LARGEST:
+            return tuple(value)  # a million labels are not looked at one by one
         return tuple([_inside(check_item, item, place) for place, item in enumerate(value)])
 
     return check

@@ -24,7 +24,7 @@ HEADER_BYTES = 1024
 DIMENSIONS = 8
 HINT = "stx writes plain .npy files of numbers: the file was damaged, or is of somebody else"
 _HEADER = re.compile(rb"\{'descr': '([^']{2,8})', 'fortran_order': (True|False), 'shape': (\([0-9, ]{0,200}\)), \} *\n")
-_NUMBERS = re.compile(rb"[<|][biuf](1|2|4|8)")
+NUMBERS = re.compile(rb"[<|][biuf](1|2|4|8)")
 
 
 class Header(NamedTuple):
@@ -52,7 +52,7 @@ def header(data: bytes | memoryview, *, where: str) -> Header:
     if match is None:
         raise DataError(f"is no .npy file of numbers: its header is {text[:80]!r}", where=where, hint=HINT)
     kind, fortran, shape = match.groups()
-    if not _NUMBERS.fullmatch(kind):
+    if not NUMBERS.fullmatch(kind):
         what = "holds objects (a pickle, which is never read)" if b"O" in kind else f"holds {kind.decode('latin-1')!r}"
         raise DataError(f"{what}: refused, an array holds numbers or booleans", where=where, hint=HINT)
     if fortran == b"True":

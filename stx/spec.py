@@ -10,10 +10,12 @@ trajectory; what is wanted of it are images-seen counts, which are not in the ke
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from jobs import typed
 from stx import records
+from stx.errors import StoreError
 from stx.paths import StageDir
 
 GROWING = frozenset({"train", "sample", "evaluate", "inspect"})
@@ -205,6 +207,23 @@ class Artifact:
             if not _is_inside(name):
                 raise ValueError(f"{name[:80]!r} is no name of a payload file")
         return found
+
+
+def find_artifact(path: Path) -> Artifact | None:
+    """The artifact.json at `path`, None if there is none; StoreError says what is wrong with it."""
+    record = records.find(path, limit=records.ARTIFACT_BYTES)
+    if record is None:
+        return None
+    with records.understood(path):
+        return Artifact.parse(record)
+
+
+def read_artifact(path: Path) -> Artifact:
+    """The same, where there must be one."""
+    found = find_artifact(path)
+    if found is None:
+        raise StoreError("no such record", where=str(path))
+    return found
 
 
 def _is_inside(name: str) -> bool:

@@ -16,6 +16,7 @@ from stx.errors import DataError
 
 BLOCK = 512
 EXTRA_BYTES = 1 << 20
+HINT = "only whole, plain tars can be read at a position: unpack compressed ones to .tar"
 PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _KINDS = {
     tarfile.LNKTYPE: "a hard link",
@@ -57,10 +58,10 @@ def members(stream: BinaryIO, size: int, *, where: str) -> Iterator[Member]:
         try:
             info = tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
         except (tarfile.HeaderError, ValueError, OverflowError) as error:
-            raise DataError(f"no tar file after {last}: {error}", where=where) from error
+            raise DataError(f"cannot be read as a tar after {last}: {error}", where=where, hint=HINT) from error
         start, length = place + BLOCK, int(pax.get("size", info.size))
         if length < 0 or start + length > size:
-            raise DataError(f"truncated within {info.name[:200]!r}", where=where)
+            raise DataError(f"cannot be read as a tar: truncated within {info.name[:200]!r}", where=where, hint=HINT)
         place = start + -(-length // BLOCK) * BLOCK
         if info.type in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
             if length > EXTRA_BYTES:
@@ -74,8 +75,8 @@ def members(stream: BinaryIO, size: int, *, where: str) -> Iterator[Member]:
         member = Member(pax.get("path") or long_name or info.name, start, length, _kind(info))
         yield member
         last, long_name, pax = member.shown, "", {}
-    if place < size or place == 0:
-        raise DataError(f"no tar file after {last}: it ends within a header", where=where)
+    if place != size or place == 0:
+        raise DataError(f"cannot be read as a tar after {last}: it is truncated", where=where, hint=HINT)
 
 
 def _read(stream: BinaryIO, place: int, length: int) -> bytes:

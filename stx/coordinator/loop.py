@@ -135,7 +135,7 @@ def running(store: Store) -> Iterator[None]:
 def check_prepared(store: Store, graph: Graph) -> None:
     """StoreError if another file was submitted under this name between `prepare` and the lease."""
     record = store.experiment(graph.experiment).graph
-    if records.dumps(records.read(record)) != records.dumps(graph.dump()):
+    if records.dumps(records.read(record, limit=records.GRAPH_BYTES)) != records.dumps(graph.dump()):
         raise StoreError(
             "another version of this experiment was submitted at the same moment",
             where=str(record),

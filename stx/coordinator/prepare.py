@@ -30,7 +30,7 @@ def prepare(store: Store, graph: Graph, text: str) -> None:
             files.make_dir(folder)
         sharing.claim(experiment)
         sharing.refuse_other(experiment, hint=OTHER_NAME)
-        old, new = records.find(experiment.graph), graph.dump()
+        old, new = records.find(experiment.graph, limit=records.GRAPH_BYTES), graph.dump()
         if old is None or records.dumps(old) != records.dumps(new):
             if lease.holder(experiment) is not None:
                 raise LeaseHeld("another coordinator drives another version of it", where=str(experiment.path))

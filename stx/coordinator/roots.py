@@ -62,7 +62,7 @@ def roots(store: Store, *, launcher: Launcher, forget: str | None = None) -> Roo
 def wanted_by(store: Store, experiment: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     """The stage directories that a graph names, with the images-seen counts it wants of each."""
     path = store.experiment(experiment).graph
-    record = records.find(path)
+    record = records.find(path, limit=records.GRAPH_BYTES)
     if record is None:
         return  # forgotten meanwhile
     with records.understood(path):

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from jobs import typed
 from stx import records
 from stx.data import noise, shards, times
 from stx.data.noise import Purpose
@@ -84,8 +85,7 @@ class FeaturesInfo:
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> "FeaturesInfo":
         """The inverse of `dump`."""
-        low, high = record["window"]
-        return cls(**{**record, "window": (low, high)})
+        return typed.build(cls, record)
 
 
 def draw_features(
@@ -150,7 +150,7 @@ class FeatureCache:
     """A finished folder of features."""
 
     def __init__(self, folder: Path) -> None:
-        self.info = FeaturesInfo.parse(records.read(folder / RECORD))
+        self.info = records.load(FeaturesInfo, folder / RECORD)
         self._shards = ShardSet(folder, SPLIT)
 
     def gather(self, samples: ArrayLike, draws: ArrayLike) -> CachedFeatures:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from jobs import typed
 from stx.data import noise, pictures, shards
 from stx.data.noise import Purpose
 from stx.data.pictures import BrokenImage
@@ -77,7 +78,7 @@ class ImagesInfo:
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> "ImagesInfo":
         """The inverse of `dump`."""
-        return cls(**{**record, "class_names": tuple(record["class_names"])})
+        return typed.build(cls, record)
 
 
 @dataclass(frozen=True)

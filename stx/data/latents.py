@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from jobs import typed
 from stx import records
 from stx.data import shards
 from stx.data.shards import Sample, ShardSet
@@ -49,7 +50,7 @@ class LatentsInfo:
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> "LatentsInfo":
         """The inverse of `dump`."""
-        return cls(**{**record, "class_names": tuple(record["class_names"])})
+        return typed.build(cls, record)
 
 
 def scaled(mean: Array, std: Array, posterior_noise: Array, *, scale: float, shift: float) -> Array:
@@ -90,7 +91,7 @@ class Latents:
     """A finished folder of latents."""
 
     def __init__(self, folder: Path) -> None:
-        self.info = LatentsInfo.parse(records.read(folder / RECORD))
+        self.info = records.load(LatentsInfo, folder / RECORD)
         self._shards = ShardSet(folder, SPLIT)
         self.num_samples = self._shards.num_samples
         self.sizes = self._shards.sizes

@@ -2,8 +2,7 @@
 
     <split>-00000.tar     KEY.moments.npy, KEY.cls, ...: written with the webdataset library, no clock, no owner
     <split>.index.json    {"shards": [{name, bytes, sha256, count, labels, fields: {"moments.npy": Field}}]}
-    Field                 crc32: 8 hex digits a sample; for arrays of one shape also dtype, shape, and where the .npy
-                          file of sample j lies: first + j * stride, its numbers `header` bytes further
+    Field                 see stx/data/shard_index.py
 
 A shard is published whole (jobs/files.py), so one that is there is complete; the index is made from the published
 shards. Arrays are read by memory map. A sample's bytes are checked against its crc32 when they are first read (or all
@@ -12,9 +11,7 @@ numbers. Nothing is unpacked to disk and no pickle is read.
 """
 
 import io
-import math
 import re
-import tarfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,11 +24,14 @@ import webdataset
 from numpy.typing import ArrayLike, NDArray
 
 from jobs import files
-from stx import records
+from jobs.files import Unreadable
+from stx import npy, records, tar
+from stx.data.shard_index import Field, Shard, crc32s, nbytes, parse
 from stx.errors import DataError
 
 # KEY.EXTENSION without folders: what a reader that unpacks would be safe with.
 MEMBER = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9][A-Za-z0-9._-]*)")
+SHARD_BYTES = 16 << 30
 LABEL = "cls"
 NPY = ".npy"
 KEPT_MAPS = 256  # each holds a file descriptor, of which a process has 1024
@@ -43,40 +43,6 @@ class Sample:
 
     key: str
     fields: Mapping[str, bytes]
-
-
-@dataclass(frozen=True)
-class Field:
-    """One extension in one shard, see the module's docstring."""
-
-    crc32: str
-    dtype: str | None = None
-    shape: tuple[int, ...] = ()
-    first: int = 0
-    stride: int = 0
-    header: int = 0
-
-
-@dataclass(frozen=True)
-class Shard:
-    """What the index says of a shard."""
-
-    name: str
-    bytes: int
-    sha256: str
-    count: int
-    labels: tuple[int, ...] | None
-    fields: Mapping[str, Field]
-
-    @classmethod
-    def parse(cls, record: Mapping[str, Any]) -> "Shard":
-        """The inverse of `asdict`."""
-        fields = {
-            extension: Field(**{**field, "shape": tuple(field["shape"])})
-            for extension, field in record["fields"].items()
-        }
-        labels = record["labels"]
-        return cls(**{**record, "fields": fields, "labels": None if labels is None else tuple(labels)})
 
 
 class Member(NamedTuple):
@@ -175,35 +141,22 @@ def _describe_field(path: Path, members: Sequence[Member]) -> Field:
 
 
 def _read_header(path: Path, member: Member) -> tuple[tuple[int, ...], str, int]:
-    stream, name = io.BytesIO(member.content), f"{member.key}.{member.extension}"
-    try:
-        np.lib.format.read_magic(stream)
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    except ValueError as error:
-        raise DataError(f"{name} is no .npy file: {error}", where=str(path)) from error
-    if dtype.hasobject or fortran:
-        raise DataError(f"{name} holds objects or is in Fortran order: refused", where=str(path))
-    return shape, dtype.str, stream.tell()
+    where = f"{path}: {member.key}.{member.extension}"
+    found = npy.header(member.content, where=where)
+    if len(member.content) != found.offset + found.nbytes:
+        raise DataError("damaged: its header promises another size", where=where, hint=npy.HINT)
+    return found.shape, found.dtype.str, found.offset
 
 
 def _members(path: Path) -> Iterator[Member]:
     """The files inside a tar; a name that is not KEY.EXTENSION, a link or a folder is refused."""
-    data, last = _read(path), "the start"
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-            for info in tar:
-                match = MEMBER.fullmatch(info.name)
-                if match is None or not info.isreg():
-                    raise DataError(
-                        f"refused member {info.name!r}: a shard holds plain files named KEY.EXTENSION", where=str(path)
-                    )
-                content = memoryview(data)[info.offset_data : info.offset_data + info.size]
-                if len(content) < info.size:
-                    raise DataError(f"truncated within sample {match[1]} ({match[2]})", where=str(path))
-                yield Member(match[1], match[2], info.offset_data, content)
-                last = f"sample {match[1]} ({match[2]})"
-    except tarfile.TarError as error:
-        raise DataError(f"no tar file after {last}: {error}", where=str(path)) from error
+    data = _read(path)
+    for found in tar.members(io.BytesIO(data), len(data), where=str(path)):
+        match = MEMBER.fullmatch(found.name)
+        if match is None or found.kind:
+            what = f"refused member {found.shown}{found.kind and f', {found.kind}'}"
+            raise DataError(f"{what}: a shard holds plain files named KEY.EXTENSION", where=str(path))
+        yield Member(match[1], match[2], found.start, memoryview(data)[found.start : found.start + found.size])
 
 
 def _by_key(members: Iterator[Member]) -> dict[str, list[Member]]:
@@ -214,7 +167,10 @@ def _by_key(members: Iterator[Member]) -> dict[str, list[Member]]:
 
 
 def _read(path: Path) -> bytes:
-    data = files.read(path)
+    try:
+        data = files.read(path, limit=SHARD_BYTES)
+    except Unreadable as error:
+        raise DataError(str(error.strerror), where=str(path), hint=_again(path)) from error
     if data is None:
         raise _missing(path)
     return data
@@ -233,11 +189,12 @@ class ShardSet:
 
     def __init__(self, folder: Path, split: str) -> None:
         path = index_path(folder, split)
-        record = records.find(path)
+        record = records.find(path, limit=records.INDEX_BYTES)
         if record is None:
             raise DataError("no index: this folder holds no finished shards of that split", where=str(path))
         self._folder = folder
-        self.shards = [Shard.parse(shard) for shard in record["shards"]]
+        with records.understood(path):
+            self.shards = parse(record)
         self.sizes = tuple(shard.count for shard in self.shards)
         self._ends = np.cumsum(self.sizes)
         self.num_samples = int(self._ends[-1])
@@ -280,7 +237,7 @@ class ShardSet:
         with path.open("rb") as stream:
             stream.seek(start)
             data = stream.read(size)
-        if zlib.crc32(data) != _crc32s(shard.fields[extension])[place]:
+        if zlib.crc32(data) != crc32s(shard.fields[extension])[place]:
             raise _damage(path, shard)
         return data
 
@@ -311,7 +268,7 @@ class ShardSet:
         new = places[~checked[places]]
         if len(new):
             field, data = shard.fields[extension], self._map(number)
-            size, expected = field.header + _nbytes(field), _crc32s(field)
+            size, expected = field.header + nbytes(field), crc32s(field)
             for place in new:
                 start = field.first + field.stride * int(place)
                 if zlib.crc32(data[start : start + size]) != expected[place]:
@@ -328,26 +285,32 @@ class ShardSet:
         return found
 
 
-def _open_map(path: Path, shard: Shard) -> NDArray[np.uint8]:
-    if not path.exists():
-        raise _missing(path)
-    if path.stat().st_size != shard.bytes:  # reading a map beyond the end of its file would kill the process
+def _check_size(path: Path, shard: Shard) -> None:
+    """The shard is the plain file of its size that the index describes."""
+    try:
+        size = files.check_plain(path)
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except Unreadable as error:
+        raise DataError(str(error.strerror), where=str(path), hint=_again(path)) from error
+    if size != shard.bytes:  # reading a map beyond the end of its file would kill the process
         raise _damage(path, shard)
+
+
+def _open_map(path: Path, shard: Shard) -> NDArray[np.uint8]:
+    _check_size(path, shard)
     return np.memmap(path, dtype=np.uint8, mode="r")
 
 
 def _places(path: Path, shard: Shard) -> dict[str, list[tuple[int, int]]]:
     """Start and size of every sample's file by extension, from the headers alone."""
-    if not path.exists():
-        raise _missing(path)
-    if path.stat().st_size != shard.bytes:
-        raise _damage(path, shard)
+    _check_size(path, shard)
     found: dict[str, list[tuple[int, int]]] = {extension: [] for extension in shard.fields}
     try:
-        with tarfile.open(path, mode="r:") as tar:
-            for info in tar:
-                found[info.name.partition(".")[2]].append((info.offset_data, info.size))
-    except (tarfile.TarError, KeyError) as error:
+        with files.opened(path) as stream:
+            for member in tar.members(stream, shard.bytes, where=str(path)):
+                found[member.name.partition(".")[2]].append((member.start, member.size))
+    except (DataError, KeyError) as error:
         raise _damage(path, shard) from error
     if any(len(places) != shard.count for places in found.values()):
         raise _damage(path, shard)
@@ -367,14 +330,6 @@ def _arrays(shard: Shard, extension: str, data: NDArray[np.uint8]) -> NDArray[An
     )
 
 
-def _nbytes(field: Field) -> int:
-    return math.prod(field.shape) * np.dtype(field.dtype).itemsize
-
-
-def _crc32s(field: Field) -> NDArray[np.uint32]:
-    return np.frombuffer(bytes.fromhex(field.crc32), dtype=">u4").astype(np.uint32)
-
-
 def _damage(path: Path, shard: Shard) -> DataError:
     """The error for a shard that does not match its index."""
     return DataError(f"damaged: {_first_difference(path, shard)}", where=str(path), hint=_again(path))
@@ -386,7 +341,7 @@ def _first_difference(path: Path, shard: Shard) -> str:
         for key, members in _by_key(_members(path)).items():
             for member in members:
                 field = shard.fields.get(member.extension)
-                if field is None or seen >= shard.count or zlib.crc32(member.content) != _crc32s(field)[seen]:
+                if field is None or seen >= shard.count or zlib.crc32(member.content) != crc32s(field)[seen]:
                     return f"sample {key} ({member.extension}) is not what was written"
             seen += 1
     except DataError as error:

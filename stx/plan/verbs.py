@@ -102,7 +102,7 @@ def _seen(stage: StageDir, node: Node) -> Seen:
 
 
 def _made(artifact: Path, images: int | None) -> Made:
-    record = records.read(artifact)
+    record = records.read(artifact, limit=records.ARTIFACT_BYTES)
     with records.understood(artifact):
         info = record.get("info", {})
         rows, found = info.get("rows_made", 1), info.get("rows_found", 0)

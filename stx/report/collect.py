@@ -22,7 +22,7 @@ CURVE_POINTS = 400
 def collect(store: Store, experiment: ExperimentDir) -> Facts:
     """Read it all."""
     with records.understood(experiment.graph):
-        graph = Graph.parse(records.read(experiment.graph))
+        graph = Graph.parse(records.read(experiment.graph, limit=records.GRAPH_BYTES))
     asked = graph.report
     nodes = unique(graph.nodes)
     wanted_stages = tuple(asked.get("series") or dict.fromkeys(n.stage for n in graph.nodes if n.spec.kind == "train"))

@@ -9,6 +9,7 @@ from stx.errors import DataError
 
 EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 SHOWN = 10
+IMAGE_BYTES = 1 << 30  # of one encoded image
 
 
 class ImageSource(Protocol):

@@ -7,13 +7,14 @@ Read with pyarrow by memory map, not with the `datasets` library: the format is 
 nothing of the user's is imported or unpickled. Images must be stored in the files (save_to_disk does so).
 """
 
-import json
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stx.errors import ConfigError, DataError
+from jobs import files, typed
+from stx import records
+from stx.errors import ConfigError, DataError, StoreError
 from stx.sources import base
 
 INFO, STATE, SPLITS = "dataset_info.json", "state.json", "dataset_dict.json"
@@ -23,10 +24,14 @@ class Saved:
     """The images of one saved split, in order."""
 
     def __init__(self, path: Path) -> None:
-        features = _json(path, INFO).get("features") or {}
-        self._files = [path / str(entry["filename"]) for entry in _json(path, STATE)["_data_files"]]
+        info, state = _json(path, INFO), _json(path, STATE)
+        with records.understood(path / INFO):
+            features = typed.matching(Mapping[str, Any], info.get("features") or {})
+        with records.understood(path / STATE):
+            self._files = [path / _name(entry["filename"]) for entry in state["_data_files"]]
         image, label = _column(features, "Image", where=path), _column(features, "ClassLabel", where=path)
-        self.class_names = tuple(str(name) for name in features[label]["names"])
+        with records.understood(path / INFO):
+            self.class_names = typed.matching(tuple[str, ...], features[label]["names"])
         columns = _columns(self._files, [image, label], where=path)
         self._images, found = columns[image], columns[label]
         if found.null_count:
@@ -72,13 +77,19 @@ def _json(path: Path, name: str) -> dict[str, Any]:
         splits = ", ".join(sorted(entry.name for entry in path.iterdir() if entry.is_dir()))
         raise DataError("holds several splits", where=str(path), hint=f"give the folder of one of them: {splits}")
     try:
-        found: dict[str, Any] = json.loads((path / name).read_bytes())
-    except OSError as error:
+        return records.read((path / name).resolve(), limit=records.ARTIFACT_BYTES)
+    except (OSError, StoreError) as error:
         hint = "a dataset on disk is what Dataset.save_to_disk(PATH) of the datasets library writes"
-        raise DataError(f"no dataset on disk: {name}: {error.strerror}", where=str(path), hint=hint) from error
-    except ValueError as error:
-        raise DataError(f"{name} is not JSON: {error}", where=str(path)) from error
-    return found
+        reason = error.what if isinstance(error, StoreError) else error.strerror
+        raise DataError(f"no dataset on disk: {name}: {reason}", where=str(path), hint=hint) from error
+
+
+def _name(value: Any) -> str:
+    """The name of a data file, which lies beside state.json."""
+    name: str = typed.matching(str, value)
+    if "/" in name or "\0" in name or name in ("", ".", ".."):
+        raise ValueError(f"{name[:80]!r} is no name of a file beside it")
+    return name
 
 
 def _column(features: Mapping[str, Any], kind: str, *, where: Path) -> str:
@@ -93,7 +104,7 @@ def _column(features: Mapping[str, Any], kind: str, *, where: Path) -> str:
     raise DataError(f"{what}; its columns: {', '.join(features)}", where=str(where), hint=hint)
 
 
-def _columns(files: Sequence[Path], names: Sequence[str], *, where: Path) -> dict[str, Any]:
+def _columns(paths: Sequence[Path], names: Sequence[str], *, where: Path) -> dict[str, Any]:
     """Columns over all files, without a copy."""
     try:
         import pyarrow
@@ -101,12 +112,17 @@ def _columns(files: Sequence[Path], names: Sequence[str], *, where: Path) -> dic
         what = "a Hugging Face dataset is read with the package pyarrow, which is not installed"
         raise ConfigError(what, where=str(where), hint="pip install 'stx[datasets]'") from error
     tables = []
-    for path in files:
+    for path in paths:
         try:
+            files.check_plain(path)
             tables.append(pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all())
-        except (OSError, pyarrow.ArrowInvalid) as error:
+        except (OSError, pyarrow.ArrowException) as error:
             raise DataError(f"cannot be read as an Arrow file: {error}", where=str(path)) from error
     if not tables:
         raise DataError("the dataset has no data files", where=str(where))
-    whole = pyarrow.concat_tables(tables)
+    try:
+        whole = pyarrow.concat_tables(tables).select(names)
+        whole.validate(full=True)  # offsets that lead out of the file are not followed
+    except (KeyError, pyarrow.ArrowException) as error:
+        raise DataError(f"its Arrow files are not what {INFO} says: {error}", where=str(where)) from error
     return {name: whole.column(name) for name in names}

@@ -5,11 +5,13 @@ no images. Everything else that is not an image in a class folder is an error wi
 silently.
 """
 
+import errno
 import os
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from jobs import files
 from stx.errors import DataError
 from stx.sources import base
 
@@ -47,7 +49,11 @@ class Folder:
 
     def read(self, index: int) -> bytes:
         """The bytes of one file."""
-        return (self._path / self._relative(index)).read_bytes()
+        path = self._path / self._relative(index)
+        data = files.read(path.resolve(), limit=base.IMAGE_BYTES)
+        if data is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
+        return data
 
     def files(self) -> Iterator[tuple[str, int]]:
         """Every image."""

@@ -6,18 +6,21 @@ pattern, sorted below it; images in the order of the tar. KEY.cls holds a number
 Compressed tars cannot be read at a position and are refused.
 """
 
-import tarfile
+import os
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from braceexpand import braceexpand
 
+from jobs import files
+from stx import tar
 from stx.errors import DataError
 from stx.sources import base
 
 LABEL = "cls"
+LABEL_BYTES = 4096  # a number, or the name of a class
 
 
 class _Found(NamedTuple):
@@ -100,23 +103,24 @@ def _matches(text: str) -> list[Path]:
 
 def _scan(path: Path) -> Iterator[_Found]:
     """The images of one tar, in order."""
-    images: dict[str, tarfile.TarInfo] = {}
+    images: dict[str, tar.Member] = {}
     labels: dict[str, str] = {}
     try:
-        with tarfile.open(path, mode="r:") as tar:
-            for info in tar:
-                key, extension = _split(info)
+        with files.opened(path.resolve()) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            for member in tar.members(stream, size, where=str(path)):
+                key, extension = _split(member)
+                if extension in (LABEL, *base.EXTENSIONS) and (member.leaves or member.kind):
+                    what = f"is {member.kind}" if member.kind else "leads out of the tar"
+                    raise DataError(f"member {member.shown} {what}: refused", where=str(path))
                 if extension == LABEL:
-                    stream = tar.extractfile(info)
-                    assert stream is not None, "a regular member has content"
-                    labels[key] = stream.read().decode(errors="backslashreplace").strip()
+                    labels[key] = _label(stream, member, where=path)
                 elif extension in base.EXTENSIONS and key in images:
                     raise DataError(f"sample {base.shown(key)} has two images", where=str(path))
                 elif extension in base.EXTENSIONS:
-                    images[key] = info
-    except (tarfile.TarError, OSError) as error:
-        hint = "only whole, plain tars can be read at a position: unpack compressed ones to .tar"
-        raise DataError(f"cannot be read as a tar: {error}", where=str(path), hint=hint) from error
+                    images[key] = member
+    except OSError as error:
+        raise DataError(f"cannot be read as a tar: {error.strerror}", where=str(path), hint=tar.HINT) from error
     alone = [f"{key}: no {LABEL}" for key in images if key not in labels]
     alone += [f"{key}: no image" for key in labels if key not in images]
     if alone:
@@ -124,14 +128,22 @@ def _scan(path: Path) -> Iterator[_Found]:
             f"{base.counted(len(alone), 'sample is', 'samples are')} no pair of image and label:\n{base.listed(alone)}",
             where=str(path),
         )
-    return (_Found(key, info.offset_data, info.size, labels[key]) for key, info in images.items())
+    return (_Found(key, member.start, member.size, labels[key]) for key, member in images.items())
 
 
-def _split(info: tarfile.TarInfo) -> tuple[str, str]:
+def _label(stream: BinaryIO, member: tar.Member, *, where: Path) -> str:
+    """What a .cls says."""
+    if member.size > LABEL_BYTES:
+        raise DataError(f"the label {member.shown} has {member.size:,} bytes", where=str(where))
+    stream.seek(member.start)
+    return stream.read(member.size).decode(errors="backslashreplace").strip()
+
+
+def _split(member: tar.Member) -> tuple[str, str]:
     """Key and extension as WebDataset has them; no extension for what is passed over."""
-    folder, slash, name = info.name.rpartition("/")
-    if not info.isreg() or base.is_hidden(name):
-        return info.name, ""
+    folder, slash, name = member.name.rpartition("/")
+    if base.is_hidden(name):
+        return member.name, ""
     stem, _, extension = name.partition(".")
     return folder + slash + stem, extension.lower()
 

@@ -153,7 +153,7 @@ def _runs(word: str, place: Store) -> Iterator[str]:
 
 @functools.cache
 def _read(place: Store, name: str) -> list[Stage]:
-    record = records.find(place.experiment(name).graph) or {}
+    record = records.find(place.experiment(name).graph, limit=records.GRAPH_BYTES) or {}
     with contextlib.suppress(KeyError, TypeError):
         return [Stage(name, node["name"], node["spec"]["kind"]) for node in record["nodes"]]
     return []

@@ -204,7 +204,7 @@ def _science_of(store: Store, node: Node) -> str | None:
     """The science digest in the newest checkpoint of a stage; None where none can be read: its attempt sees to that."""
     newest = store.stage(node.spec.kind, node.key).newest_checkpoint()
     with contextlib.suppress(StoreError):
-        manifest = records.find(newest / "manifest.json") if newest else None
+        manifest = records.find(newest / "manifest.json", limit=records.MANIFEST_BYTES) if newest else None
         return str(manifest["science_digest"]) if manifest and "science_digest" in manifest else None
     return None
 

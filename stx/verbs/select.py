@@ -63,7 +63,7 @@ def experiment_names(store: Store) -> list[str]:
 
 def load_graph(experiment: ExperimentDir) -> Graph:
     """The planned graph."""
-    record = records.read(experiment.graph)
+    record = records.read(experiment.graph, limit=records.GRAPH_BYTES)
     with records.understood(experiment.graph):
         return Graph.parse(record)
 

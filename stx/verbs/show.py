@@ -138,7 +138,7 @@ def _results(stage: StageDir, node: Node) -> list[dict[str, Any]]:
     )
     found = []
     for images, part in parts:
-        record = records.find(part.artifact)
+        record = records.find(part.artifact, limit=records.ARTIFACT_BYTES)
         with records.understood(part.artifact):
             if record is not None:
                 made = {"images": images, "path": str(part.path), "digest": record["digest"], "files": record["files"]}

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs import runtime
+from jobs import runtime, typed
 from jobs.files import AttemptDir
 from stx import records
-from stx.errors import DataError, StoreError, StxError
+from stx.errors import DataError, StxError
 from stx.paths import PartDir, StageDir
-from stx.spec import Artifact, StageSpec, wanted
+from stx.spec import Artifact, StageSpec, read_artifact, wanted
 
 
 class Yielded(Exception):
@@ -54,7 +54,7 @@ class InputPath:
 
     def artifact(self) -> Artifact:
         """Its published record: digests of its files."""
-        return Artifact.parse(records.read(self.part.artifact))
+        return read_artifact(self.part.artifact)
 
 
 @dataclass(frozen=True)
@@ -119,40 +119,62 @@ class Attempt:
             raise Yielded
 
 
+@dataclass(frozen=True)
+class _Saving:
+    """`checkpoint` of attempt.json."""
+
+    every_s: float
+    keep: int
+    max_stall: float
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a worker takes from attempt.json."""
+
+    tag: str
+    experiment: str
+    number: int
+    spec: StageSpec
+    where: Mapping[str, Any]
+    layout: Mapping[str, Any]
+    inputs: Mapping[str, InputPath]
+    threads: int
+    hang_after_s: Mapping[str, float]
+    checkpoint: _Saving
+    stop_lead_s: float
+    science_digest: str
+    accept_code: bool
+
+
 def parse(folder: Path) -> Attempt:
     """The attempt in `folder`, for the rank that the environment names."""
     attempt_dir = AttemptDir(folder)
     record = records.read(attempt_dir.attempt)
-    try:
-        spec = StageSpec.parse(record["spec"])
-        inputs = {
-            name: InputPath(value["kind"], value["key"], value["images"], Path(value["path"]))
-            for name, value in record["inputs"].items()
-        }
-        return Attempt(
-            folder=attempt_dir,
-            tag=record["tag"],
-            experiment=record["experiment"],
-            number=record["number"],
-            spec=spec,
-            where=record["where"],
-            layout=record["layout"],
-            inputs=inputs,
-            threads=record["threads"],
-            hang_after_s=record["hang_after_s"],
-            checkpoint_every_s=record["checkpoint"]["every_s"],
-            checkpoint_keep=record["checkpoint"]["keep"],
-            max_stall=record["checkpoint"]["max_stall"],
-            stop_lead_s=record["stop_lead_s"],
-            science_digest=record["science_digest"],
-            accept_code=record["accept_code"],
-            rank=runtime.rank(),
-            world_size=runtime.world_size(),
-            local_rank=runtime.local_rank(),
-            heart=runtime.Heart(folder),
-        )
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"not an attempt record: {error!r}", where=str(attempt_dir.attempt)) from error
+    with records.understood(attempt_dir.attempt):
+        told = typed.build(_Told, {name: record[name] for name in _Told.__dataclass_fields__})
+    return Attempt(
+        folder=attempt_dir,
+        tag=told.tag,
+        experiment=told.experiment,
+        number=told.number,
+        spec=told.spec,
+        where=told.where,
+        layout=told.layout,
+        inputs=told.inputs,
+        threads=told.threads,
+        hang_after_s=told.hang_after_s,
+        checkpoint_every_s=told.checkpoint.every_s,
+        checkpoint_keep=told.checkpoint.keep,
+        max_stall=told.checkpoint.max_stall,
+        stop_lead_s=told.stop_lead_s,
+        science_digest=told.science_digest,
+        accept_code=told.accept_code,
+        rank=runtime.rank(),
+        world_size=runtime.world_size(),
+        local_rank=runtime.local_rank(),
+        heart=runtime.Heart(folder),
+    )
 
 
 def check_external(attempt: Attempt, *, name: str, path: Path) -> None:

@@ -13,6 +13,8 @@ there are some and none verifies, that is an error: training silently from scrat
 import contextlib
 import hashlib
 import logging
+import math
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,10 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from jobs import files
+from jobs import files, typed
 from stx import records
 from stx.errors import DataError, StoreError, StxError
 from stx.paths import CHECKPOINT
@@ -33,6 +34,7 @@ from stx.worker.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 FORMAT = 1
+_FILE = re.compile(r"rank-[0-9]{1,7}\.safetensors")
 # What a rank is expected to write in a second until a save was measured: a slow share of a network file system.
 ASSUMED_BYTES_PER_S = 200e6
 
@@ -59,6 +61,30 @@ class Identity:
     key: str
     recipe: int
     science_digest: str
+
+
+@dataclass(frozen=True)
+class _RankFile:
+    """What a manifest says of one file; a slice is (section, name, offset, count)."""
+
+    name: str
+    bytes: int
+    sha256: str
+    slices: tuple[tuple[str, str, int, int], ...]
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What every manifest says."""
+
+    format: int
+    images: int
+    files: tuple[_RankFile, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    key: str
+    recipe: int
+    science_digest: str
+    progress: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -149,7 +175,7 @@ class _Files:
 
     def _file(self, name: str) -> Any:
         if name not in self._opened:
-            self._opened[name] = safe_open(self._checkpoint.path / name, framework="pt")
+            self._opened[name] = tensors.opened(self._checkpoint.path / name)
         return self._opened[name]
 
 
@@ -271,13 +297,29 @@ def found(folder: Path) -> list[Path]:
 
 def opened(path: Path) -> Checkpoint:
     """The checkpoint at `path`, which the caller has verified."""
-    return Checkpoint(path, records.read(path / "manifest.json"))
+    return Checkpoint(path, read_manifest(path))
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of the checkpoint at `path`; StoreError where it says what cannot be."""
+    file = path / "manifest.json"
+    record = records.read(file, limit=records.MANIFEST_BYTES)
+    with records.understood(file):
+        told = typed.build(_Manifest, {name: record[name] for name in _Manifest.__dataclass_fields__})
+        sizes = {name: math.prod(shape) for name, shape in told.shapes.items() if min(shape, default=0) >= 0}
+        for one in told.files:
+            if not _FILE.fullmatch(one.name):
+                raise ValueError(f"{one.name[:80]!r} is no name of a rank's file")
+            for _, name, offset, count in one.slices:
+                if not 0 <= offset <= offset + count <= sizes[name]:
+                    raise ValueError(f"{one.name} holds elements {offset} to {offset + count} of {name[:80]!r}")
+    return record
 
 
 def verify(path: Path, *, share: int = 0, of: int = 1) -> str | None:
     """What is wrong with the checkpoint at `path`, or None. One of `of` readers takes every `of`-th file."""
     try:
-        manifest = records.read(path / "manifest.json")
+        manifest = read_manifest(path)
         listed = manifest["files"][share::of]
         if manifest["format"] != FORMAT:
             return f"format {manifest['format']} is not {FORMAT}"
@@ -286,9 +328,9 @@ def verify(path: Path, *, share: int = 0, of: int = 1) -> str | None:
                 return f"{file['name']} has not {file['bytes']} bytes"
             if records.file_digest(path / file["name"]) != file["sha256"]:
                 return f"{file['name']} has another sha256 than its manifest says"
-            with safe_open(path / file["name"], framework="pt"):
+            with tensors.opened(path / file["name"]):
                 pass
-    except (StoreError, OSError, KeyError, TypeError, SafetensorError) as error:
+    except (StxError, OSError) as error:
         return str(error) or repr(error)
     return None
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from stx import named, records
+from stx import named, npy, records
 from stx.evaluation import extractor
 from stx.evaluation.base import Extracted
 from stx.paths import LABELS, SCORES, PartDir, Store, ema_sections
-from stx.spec import Artifact, StageSpec
+from stx.spec import StageSpec, read_artifact
 from stx.times import LAST_STEP
 from stx.worker import publish
 from stx.worker.attempt import Attempt
@@ -67,10 +67,10 @@ def _score_part(attempt: Attempt, *, images: int, name: str, judge: Judge, real:
 
 def _extract_samples(source: PartDir, *, name: str, batch: int) -> Extracted:
     """What the extractor makes of one part of samples."""
-    listed = Artifact.parse(records.read(source.artifact)).files
-    arrays = {file: np.load(verified(source, file), allow_pickle=False) for file in sorted(listed)}
-    labels = torch.from_numpy(arrays.pop(LABELS))
-    images = torch.from_numpy(np.concatenate(list(arrays.values()))).permute(0, 3, 1, 2).contiguous()
+    listed = read_artifact(source.artifact).files
+    labels = torch.from_numpy(npy.load(verified(source, LABELS), dtype=np.int64, dims=1))
+    chunks = [npy.load(verified(source, file), dtype=np.uint8, dims=4) for file in sorted(listed) if file != LABELS]
+    images = torch.from_numpy(np.concatenate(chunks)).permute(0, 3, 1, 2).contiguous()
     return extractor.extract(name, images, labels, batch=batch, cuda=device().type == "cuda")
 
 

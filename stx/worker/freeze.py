@@ -73,7 +73,7 @@ def _refuse_pickle(path: Path) -> None:
         raise DataError(
             f"a {path.suffix} file is a pickle, which can run code when opened; a checkpoint must be safetensors",
             where=str(path),
-            hint="if you trust it: safetensors.torch.save_file(torch.load(FILE, weights_only=True)[KEY], OUT)",
+            hint=f"if you trust it: {tensors.CONVERT}",
         )
 
 

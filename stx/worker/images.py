@@ -138,7 +138,7 @@ def _broken(attempt: Attempt, source: ImageSource, broken: list[tuple[int, str]]
 
 def read_info(source: InputPath) -> data.ImagesInfo:
     """What an images stage says of itself."""
-    return data.ImagesInfo.parse(records.read(source.payload / IMAGES_INFO))
+    return records.load(data.ImagesInfo, source.payload / IMAGES_INFO)
 
 
 def read_split(source: InputPath, name: str) -> Split:

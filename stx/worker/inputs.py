@@ -5,7 +5,7 @@ from pathlib import Path
 from stx import records
 from stx.errors import DataError
 from stx.paths import PartDir, StageDir
-from stx.spec import Artifact
+from stx.spec import read_artifact
 
 
 def verified(part: PartDir, name: str) -> Path:
@@ -19,7 +19,7 @@ def verified_payload(payload: Path, name: str) -> Path:
 
 
 def _verified(part: PartDir, path: Path, *, name: str) -> Path:
-    artifact = Artifact.parse(records.read(part.artifact))
+    artifact = read_artifact(part.artifact)
     if name not in artifact.files:
         raise DataError(f"artifact.json lists no {name}, only {sorted(artifact.files)}", where=str(part.path))
     if not path.is_file() or records.file_digest(path) != artifact.files[name]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from stx import records
 from stx.errors import DataError
+from stx.worker import tensors
 from stx.worker.attempt import Attempt, check_external
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
@@ -76,7 +77,10 @@ def _of_hub(name: str, revision: str) -> Path:
 
 
 def _model(folder: Path) -> nn.Module:
-    """The AutoencoderKL in `folder`, fp32, every weight from the file."""
+    """The AutoencoderKL in `folder`, fp32, every weight from the file. We look at both files before diffusers does."""
+    records.read((folder / CONFIG).resolve())
+    with tensors.opened(folder / WEIGHTS):
+        pass
     from diffusers.models import AutoencoderKL
 
     try:

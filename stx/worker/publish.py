@@ -15,7 +15,7 @@ from typing import Any
 from jobs import files
 from stx import records
 from stx.paths import PartDir
-from stx.spec import Artifact
+from stx.spec import Artifact, read_artifact
 from stx.worker.attempt import Attempt
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def finish(
     if records.publish(part.artifact, ours.dump()):
         logger.info("published %s digest=%s files=%d", part.path, ours.digest[:12], len(names))
         return ours
-    standing = Artifact.parse(records.read(part.artifact))
+    standing = read_artifact(part.artifact)
     if standing.digest != ours.digest:
         logger.warning("%s stands with digest=%s; ours is %s", part.artifact, standing.digest[:12], ours.digest[:12])
         attempt.notes["differs"] = [*attempt.notes.get("differs", []), str(part.path)]

@@ -8,14 +8,24 @@ Any safetensors reader opens the files.
 """
 
 import json
+import math
+import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from jobs import files, typed
+from stx import records
 from stx.errors import DataError
+
+HEADER_BYTES = 100 << 20  # the format's own limit
+HINT = "the file is damaged, or no safetensors file"
+CONVERT = "safetensors.torch.save_file(torch.load(FILE, weights_only=True)[KEY], OUT)"
 
 _NAMES = {
     torch.float64: "F64",
@@ -27,6 +37,7 @@ _NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+_WIDTHS = {name: torch.empty(0, dtype=dtype).element_size() for dtype, name in _NAMES.items()}
 
 
 def chunks(
@@ -56,8 +67,64 @@ def chunks(
 
 def read(path: Path) -> dict[str, Tensor]:
     """All tensors of a file, on the CPU; DataError names a file that is none."""
+    with opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+
+
+def opened(path: Path) -> Any:
+    """The open safetensors file, a context manager; DataError names one that is none, or whose header lies."""
+    where = str(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, FileNotFoundError) as error:
-        raise DataError(f"not a readable safetensors file: {error}", where=str(path)) from error
+        with files.opened(path.resolve()) as stream:  # a user's file may be a link, as all in the hub's cache are
+            _check_header(stream, where=where)
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"not a readable safetensors file: {reason}", where=where, hint=HINT) from error
+
+
+def _check_header(stream: BinaryIO, *, where: str) -> None:
+    """Every tensor of a known type, exactly as long as its shape, inside the file, none over another."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    head = stream.read(16)
+    if kind := _pickled(head):
+        what = f"this is {kind}, which can run code when opened: stx does not read those"
+        raise DataError(what, where=where, hint=f"if you trust it: {CONVERT}")
+    length = int.from_bytes(head[:8], "little")
+    if len(head) < 8 or not 2 <= length <= min(HEADER_BYTES, size - 8):
+        what = f"its header would have {length:,} bytes, the file has {size:,}" if len(head) >= 8 else "it is cut off"
+        raise DataError(f"not a readable safetensors file: {what}", where=where, hint=HINT)
+    stream.seek(8)
+    header = records.parse(stream.read(length), where=where)
+    header.pop("__metadata__", None)
+    end = 0
+    with records.understood(Path(where)):
+        entries = {name: typed.build(_Entry, entry) for name, entry in header.items()}
+    for name, entry in sorted(entries.items(), key=lambda pair: pair[1].data_offsets):
+        (first, last), width = entry.data_offsets, _WIDTHS.get(entry.dtype, -1)
+        if width < 0 or min(entry.shape, default=0) < 0 or (first, last) != (end, end + math.prod(entry.shape) * width):
+            what = f"{name[:200]!r} is {entry.dtype[:20]} {list(entry.shape)[:8]} at bytes {first} to {last}"
+            raise DataError(f"not a readable safetensors file: {what}: refused", where=where, hint=HINT)
+        end = last
+    if end != size - 8 - length:
+        what = f"its header promises {end:,} bytes of numbers, it has {size - 8 - length:,}"
+        raise DataError(f"not a readable safetensors file: {what}", where=where, hint=HINT)
+
+
+def _pickled(head: bytes) -> str:
+    """What a file that begins so is, if it is one that torch.load or numpy would take."""
+    if head.startswith(b"PK\x03\x04"):
+        return "a zip file (what torch.save or np.savez writes: a pickle inside)"
+    if head.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")) and head[2:8].strip(b"\0"):
+        return "a pickle"
+    return ""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One tensor of a header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]

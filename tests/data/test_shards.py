@@ -203,7 +203,7 @@ def test_pickled_arrays_are_refused(tmp_path):
 def test_what_is_no_array_is_refused(tmp_path):
     path = tmp_path / "x.tar"
     publish_shard(path, [Sample("a", {"x.npy": b"not an array"})])
-    assert "a.x.npy is no .npy file" in complaint(lambda: shards.describe(path))
+    assert "a.x.npy\n  is no .npy file" in complaint(lambda: shards.describe(path))
 
 
 def test_samples_of_unequal_fields_or_shapes_are_refused(tmp_path):

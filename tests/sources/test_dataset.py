@@ -52,7 +52,7 @@ def test_what_is_no_saved_dataset_is_refused(tmp_path, saved):
     assert "no dataset on disk: dataset_info.json" in message
     assert "save_to_disk" in message
     (saved / "state.json").write_text("{")
-    assert "state.json is not JSON" in refused(saved)
+    assert "state.json: not JSON" in refused(saved)
 
 
 def test_columns_that_are_missing_or_doubled_are_named(saved):

@@ -151,6 +151,7 @@ def test_any_number_of_ranks_reads_what_any_number_wrote(counts, writers, reader
         listed = [checkpoints.write_rank_file(aside, rank=rank, slices=part) for rank, part in enumerate(owned)]
         shapes = {name: list(tensor.shape) for name, tensor in flat.items()}
         manifest = {"format": checkpoints.FORMAT, "files": listed, "shapes": shapes, "images": 8, "progress": {}}
+        manifest |= {"key": "k", "recipe": 1, "science_digest": "s"}
         checkpoints.complete(aside, final, manifest=manifest)
         assert checkpoints.verify(final) is None
         read = checkpoints.opened(final)
