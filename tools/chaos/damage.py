@@ -44,10 +44,11 @@ class Damaged:
         return self.path.exists() and self.path.read_bytes() != self.backup.read_bytes()
 
     def named_in(self, text: str, *, store: Path) -> bool:
-        """Whether a message says which file is bad, by its path in the store or that of its folder."""
+        """Whether a message says which file is bad: by its path in the store, or for results by that of the result."""
         name = self.path.relative_to(store)
-        folder = name.parent.parent if name.parent.name == "payload" else name.parent
-        return str(name) in text or f"{folder}" in text
+        result = name.parent.parent if name.parent.name == "payload" else name.parent
+        is_record = name.name == "stage.json" or name.name.endswith((".intent.json", ".jsonl"))
+        return str(name) in text or (not is_record and str(result) in text)
 
 
 def damaged(data: bytes, *, truncate: bool, where: float, within: tuple[int, int] | None = None) -> bytes:

@@ -161,7 +161,7 @@ class Injector:
         one = damage.spoil(path, truncate=truncate, where=fault.where, backups=self.run / "backups", number=number)
         if one is None:
             return False
-        if fault.kind == "published":
+        if fault.kind == "published" or (fault.target == "journal" and not truncate):
             self.damaged.append(one)
         elif fault.target == "checkpoint":
             self._spoiled.add(path.parent)

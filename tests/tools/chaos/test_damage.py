@@ -48,6 +48,15 @@ def test_a_restored_file_is_the_one_that_was_there(tmp_path):
     assert path.read_bytes() == b"weights"
 
 
+def test_a_record_is_named_by_its_own_path_only(tmp_path):
+    path = tmp_path / "stages" / "train-1" / "stage.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    one = damage.spoil(path, truncate=True, where=0.5, backups=tmp_path / "b", number=1)
+    assert one.named_in(f"{path}: not JSON", store=tmp_path)
+    assert not one.named_in("the log is stages/train-1/attempts/001/rank-0.log", store=tmp_path)
+
+
 def test_an_empty_or_missing_file_is_left_alone(tmp_path):
     (tmp_path / "empty").touch()
     for name in ("empty", "missing"):
