@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from jobs import files, outcome, typed
+from jobs import files, outcome, processes, typed
 from jobs.files import AttemptDir
 from jobs.hangs import Board, Line
 from jobs.outcome import EXIT_YIELDED as EXIT_YIELDED
@@ -131,6 +131,11 @@ def world_size() -> int:
 def local_rank() -> int:
     """This process's number on its node. Not a device index: a rank sees only its own GPUs."""
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def age_s() -> float:
+    """Seconds since this process was started, on a clock that nobody sets."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - processes.me().start_time / os.sysconf("SC_CLK_TCK")
 
 
 def time_left() -> float:

@@ -348,17 +348,42 @@ def main() -> None:
         if show:
             show()
         sys.exit(error.exit_code)
+    except OSError as error:
+        sys.stderr.write(f"{failed_system_call(error)}\n")
+        sys.exit(2 if is_of_the_disk(error) else 1)
     except Exception as error:  # noqa: BLE001 - the last resort of a program
         sys.stderr.write(f"{unexpected(error)}\n")
         sys.exit(1)
+
+
+def is_of_the_disk(error: OSError) -> bool:
+    """Whether a disk is full or broken: nobody's mistake in here."""
+    from jobs.outcome import cause_of
+
+    return cause_of(error.errno) is not None
+
+
+def failed_system_call(error: OSError) -> str:
+    """What a disk or a file system did, in one message; any other one is unexpected."""
+    from stx.errors import StoreError
+
+    if not is_of_the_disk(error):
+        return unexpected(error)
+    where = str(error.filename or "the store, or a file system that this command uses")
+    hint = "nothing is lost: when it works again, give the same command again"
+    return f"error: {StoreError(str(error.strerror), where=where, hint=hint)}"
 
 
 def unexpected(error: Exception) -> str:
     """One line for people, and the traceback in a file."""
     import traceback
 
-    with tempfile.NamedTemporaryFile("w", prefix="stx-error-", suffix=".txt", delete=False) as stream:
-        stream.write("".join(traceback.format_exception(error)))
+    text = "".join(traceback.format_exception(error))
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="stx-error-", suffix=".txt", delete=False) as stream:
+            stream.write(text)
+    except OSError:  # no room for it
+        return f"unexpected error: {type(error).__name__}: {error}\n{text}"
     return f"unexpected error: {type(error).__name__}: {error}\n  the traceback is in {stream.name}"
 
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from jobs import files
 from jobs.launcher import Launcher
-from jobs.outcome import FULL
+from jobs.outcome import FULL, cause_of
 from jobs.spec import Cause, Handle, JobSpec, Resources
 from stx import named, records, sharing
 from stx.config.cluster import Cluster
@@ -174,8 +174,10 @@ class Attempts:
     def _refused(self, vertex: Vertex, number: int, error: BackendError) -> None:
         # A scheduler may accept and then time out: look before it is called a failure.
         if not self.adopt(vertex, number):
+            reason = error.__cause__
+            cause = cause_of(reason.errno) if isinstance(reason, OSError) else None
             message = f"the job was not accepted: {error.what}"
-            self.judge(vertex, number, job_id=None, cause=Cause.SETUP, message=message)
+            self.judge(vertex, number, job_id=None, cause=cause or Cause.SETUP, message=message)
 
     def _intent(self, vertex: Vertex, number: int, *, before: Progress) -> dict[str, Any]:
         chosen = self._option(vertex, number)

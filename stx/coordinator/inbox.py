@@ -4,6 +4,7 @@ A file is removed after its command is in the journal. Should the coordinator di
 that the journal already knows, and only removes the file.
 """
 
+import re
 import secrets
 import time
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from stx.errors import StoreError
 from stx.paths import ExperimentDir
 
 Verb = Literal["cancel", "retry", "leave"]
+_NAME = re.compile(r"\d{20}-[0-9a-f]{8}\.json")
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,10 @@ def put(experiment: ExperimentDir, command: Command) -> None:
     """Leave a command for whoever drives the experiment, now or next."""
     with records.no_links():
         files.make_dir(experiment.inbox)
-    # The clock only sorts the commands that one person gives; the random part keeps two people apart.
-    name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.json"
+    # The number only sorts what people say one after the other, also when their clock jumps back in between; the
+    # random part keeps two of them apart.
+    waiting = max((int(name[:20]) for name in records.names(experiment.inbox) if _NAME.fullmatch(name)), default=0)
+    name = f"{max(time.time_ns(), waiting + 1):020d}-{secrets.token_hex(4)}.json"
     records.publish(experiment.inbox / name, asdict(command))
 
 

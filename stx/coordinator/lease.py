@@ -126,9 +126,9 @@ class Lease:
             self._renewed = self._clock()
 
     def release(self) -> None:
-        """Let the next coordinator start at once. On a full disk it will see that our process is gone."""
-        if highest(self._experiment) == self.token:
-            with contextlib.suppress(OSError):
+        """Let the next coordinator start at once. On a full or broken disk it will see that our process is gone."""
+        with contextlib.suppress(OSError):
+            if highest(self._experiment) == self.token:
                 self._write(released=True)
 
     def _write(self, *, released: bool) -> None:

@@ -97,7 +97,8 @@ def rounds(
         ending = end(state, once=once)
         if ending is not None:
             if state.exit_code == 0:
-                coordinator.close()
+                with running(store):
+                    coordinator.close()
             return ending
         sleep(poll_s if not state.stopping else min(poll_s, LEAVING_POLL_S), stop=stop)
 

@@ -48,6 +48,7 @@ class Watch:
 
     seen, misses   the scheduler's last word, and how often in a row the job was gone
     sought         how often no job was found for an attempt without a handle
+    full           why the store could not be written when the job was gone; nothing if it could
     ending         why it was asked to end ("stop", "hang"), and when it is cancelled outright
     unseen_s       since when its heartbeat stands still; 0: it moves
     """
@@ -56,6 +57,7 @@ class Watch:
     seen: JobState | None = None
     misses: int = 0
     sought: int = 0
+    full: str = ""
     ending: str = ""
     cancel_at: float | None = None
     unseen_s: float = 0.0

@@ -137,9 +137,10 @@ def _surveyed(work: Work, index: int, facts: Facts) -> None:
 def _watched(work: Work, watch: Watch, event: Observed | Sought | Unseen | Hung) -> Watch:
     match event:
         case Observed(state=JobState.ENDED):
-            if watch.misses + 1 >= MISSES:
+            watch = replace(watch, seen=event.state, misses=watch.misses + 1, full=watch.full or work.before.full)
+            if watch.misses >= MISSES:
                 work.actions.append(_judgement(watch, key=event.key, detail=event.detail))
-            return replace(watch, seen=event.state, misses=watch.misses + 1)
+            return watch
         case Observed(state=JobState.UNKNOWN):
             return replace(watch, seen=event.state)
         case Observed():
@@ -158,6 +159,8 @@ def _judgement(watch: Watch, *, key: str, detail: str) -> Judge:
         message = f"no heartbeat for {watch.unseen_s:.0f} s while the store and other attempts were well; cancelled"
         return Judge(key, watch.number, Cause.HANG, message)
     words = f"the scheduler says: {detail}" if detail else "the scheduler no longer knows the job"
+    if watch.full:  # whoever meets a full disk at the start, or with the last word, cannot say so
+        return Judge(key, watch.number, Cause.NO_SPACE, f"ended without an outcome ({words}): {watch.full}")
     return Judge(key, watch.number, Cause.LOST, f"ended without an outcome ({words})")
 
 

@@ -28,7 +28,7 @@ def publish_verdict(attempt: AttemptDir, *, ranks: int, cause: str, message: str
     said = spoken(attempt, ranks=ranks)
     if len(said) == ranks:
         return
-    asked = attempt.stop.exists() and cause == Cause.LOST
+    asked = attempt.stop.exists() and cause in (Cause.LOST, Cause.NO_SPACE)
     if asked:
         said.append(Outcome(ranks, Result.YIELDED, message="asked to leave, and left no outcome"))
     else:

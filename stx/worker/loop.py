@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
-import psutil
 import torch
 
 from jobs import runtime
@@ -52,21 +51,23 @@ class Progress:
 
 @dataclass
 class Clock:
-    """Wall time of the lineage: what led to the restored checkpoint, and this attempt since its process started."""
+    """Seconds of the lineage: what led to the restored checkpoint, and this attempt since its process started. On the
+    monotonic clock: that on the wall may jump.
+    """
 
     before: float
-    process_began: float = field(default_factory=lambda: psutil.Process().create_time())
+    process_began: float = field(default_factory=lambda: time.monotonic() - runtime.age_s())
     noted: bool = False
 
     def seconds(self) -> float:
         """Of the whole lineage, until now."""
-        return self.before + time.time() - self.process_began
+        return self.before + time.monotonic() - self.process_began
 
     def note_first_step(self, attempt: Attempt) -> None:
         """Note how long it took from the start of the process to the end of its first step."""
         if not self.noted:
             self.noted = True
-            attempt.notes["first_step_s"] = round(time.time() - self.process_began, 3)
+            attempt.notes["first_step_s"] = round(time.monotonic() - self.process_began, 3)
 
 
 @dataclass(frozen=True)
