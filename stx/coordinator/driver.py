@@ -160,7 +160,7 @@ class Coordinator:
         # A line in the journal says that the command was carried out. Its actions leave files (marks, retries), and
         # doing them twice does no harm: so they come first, and a kill in between loses no command.
         answers = [answer for action in actions for answer in self._carry_out(action)]
-        self._lease.hold()  # the letter is removed after this: it is the holder's to read
+        self._keep_lease()  # the letter is removed after this: it is the holder's to read
         self._write_down([ordered])
         self._take(answers)
 
@@ -172,7 +172,7 @@ class Coordinator:
 
     def close(self) -> None:
         """The experiment is done: it wants nothing any more."""
-        self._lease.hold()  # whoever took over may want more
+        self._keep_lease()  # whoever took over may want more
         for vertex in self.state.plan.vertices:
             self._attempts.unmark(vertex)
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from jobs import files
+from jobs import files, typed
 from stx import records
 from stx.errors import StoreError
 from stx.paths import ExperimentDir
@@ -60,14 +60,24 @@ def letters(experiment: ExperimentDir) -> list[Letter]:
     """The commands that wait, in order."""
     names = records.names(experiment.inbox)
     paths = [experiment.inbox / name for name in names if name.endswith(".json") and name[0] != "."]
+    obeyed: set[int] = set()
     if paths and experiment.user.exists():  # others of the group may write here, and are not obeyed; root is
-        owners = {experiment.user.stat().st_uid, 0}
-        paths = [path for path in paths if path.stat().st_uid in owners]
-    return [Letter(path, _command(path)) for path in paths]
+        obeyed = {experiment.user.stat().st_uid, 0}
+    found = [_letter(path, obeyed=obeyed) for path in paths]
+    return [letter for letter in found if letter is not None]
 
 
-def _command(path: Path) -> Command:
+def _letter(path: Path, *, obeyed: set[int]) -> Letter | None:
+    """The letter, if its writer is obeyed (none named: all are). One that is gone by now was carried out by whoever took
+    the lease over.
+    """
     try:
-        return records.load(Command, path)
+        if obeyed and path.stat().st_uid not in obeyed:
+            return None
+        record = records.find(path)
+        with records.understood(path):
+            return None if record is None else Letter(path, typed.build(Command, record))
+    except FileNotFoundError:
+        return None
     except StoreError as error:
         raise StoreError(f"not a command: {error.what}", where=str(path), hint="remove the file") from error

@@ -142,9 +142,19 @@ class World:
         """A coordinator is stopped for so long that its lease expires and another submit may drive the experiment.
         Returns it: it may wake up at any time, and does not know.
         """
-        directory = self.store.experiment(experiment)
-        acquire(directory, lease_s=20.0, clock=self.clock, sleep=self.sleep, me=f"{self.born}:0:boot:other").release()
+        self.free(experiment)
         return self.coordinators.pop(experiment)
+
+    def free(self, experiment: str) -> None:
+        """What `stx submit` does first where the holder's machine cannot be asked: wait until the lease is free."""
+        acquire(
+            self.store.experiment(experiment),
+            lease_s=20.0,
+            clock=self.clock,
+            sleep=self.sleep,
+            me=f"{self.born}:0:boot:other",
+            is_gone=self.dead.__contains__,
+        ).release()
 
     def leave(self, experiment: str) -> None:
         """A coordinator ends in good order."""

@@ -1,8 +1,9 @@
 """A simulated scheduler, simulated workers, a system that can end a process at any call: what `World` is made of."""
 
+import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,14 @@ class System:
     def __init__(self) -> None:
         self.left: int | None = None
         self.meanwhile: Callable[[], object] | None = None
+        self.full = False
 
     def __getattr__(self, name: str):
         call = getattr(os, name)
         if name == "fsync":
             call = self._nothing
+        if name == "write" and self.full:
+            call = self._no_space
         return self._counted(call) if name in {"open", "write", "rename", "link", "unlink", "fsync"} else call
 
     def _interrupt(self) -> None:
@@ -43,6 +47,9 @@ class System:
 
     def _nothing(self, descriptor: int) -> None:
         pass
+
+    def _no_space(self, descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     def _counted(self, call):
         def counted(*arguments, **options):
@@ -62,6 +69,34 @@ class Job:
     folder: AttemptDir
     ranks: int
     state: JobState = JobState.PENDING
+
+
+@dataclass
+class Lies:
+    """How a scheduler's answers differ from the truth. By job id: `late` answers what it was then; `silent` has no
+    answer; `unknown` says so; `blinking` looks gone in one answer. `hidden` is not found by its name.
+    """
+
+    late: dict[str, JobState] = field(default_factory=dict)
+    silent: set[str] = field(default_factory=set)
+    unknown: set[str] = field(default_factory=set)
+    blinking: set[str] = field(default_factory=set)
+    hidden: set[str] = field(default_factory=set)
+
+    def about(self, job: Job) -> JobState | None:
+        """The answer to one question."""
+        name = job.handle.job_id
+        if name in self.blinking:
+            self.blinking.discard(name)
+            return JobState.ENDED
+        if name in self.silent:
+            return None
+        return JobState.UNKNOWN if name in self.unknown else self.late.get(name, job.state)
+
+    def end(self) -> None:
+        """The truth from now on."""
+        for told in (self.late, self.silent, self.unknown, self.blinking, self.hidden):
+            told.clear()
 
 
 class SimKind:
@@ -86,6 +121,8 @@ class SimLauncher:
         self.largest = 10**9
         self.timeouts = 0
         self.polls = 0
+        self.lies = Lies()
+        self.cancelled: list[Job] = []
 
     def identity(self) -> str:
         return self.name
@@ -111,10 +148,12 @@ class SimLauncher:
         if self.fail_polls:
             raise RuntimeError("cannot reach the controller")
         by_id = {job.handle.job_id: job for job in self.jobs}
-        return {handle: Observation(by_id[handle.job_id].state) for handle in handles}
+        said = {handle: self.lies.about(by_id[handle.job_id]) for handle in handles}
+        return {handle: Observation(state) for handle, state in said.items() if state is not None}
 
     def find(self, tag: str, attempt_dir: Path) -> Handle | None:
-        return next((job.handle for job in self.jobs if job.handle.tag == tag), None)
+        shown = (job.handle for job in self.jobs if job.handle.job_id not in self.lies.hidden)
+        return next((handle for handle in shown if handle.tag == tag), None)
 
     def stop(self, handle: Handle, attempt_dir: Path) -> None:
         files.publish(AttemptDir(attempt_dir).stop, b"{}")
@@ -122,6 +161,8 @@ class SimLauncher:
     def cancel(self, handle: Handle, attempt_dir: Path) -> None:
         for job in self.jobs:
             if job.handle.job_id == handle.job_id:
+                if job.state is JobState.RUNNING:
+                    self.cancelled.append(job)
                 job.state = JobState.ENDED
 
     def live(self) -> list[Job]:

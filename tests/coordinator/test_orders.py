@@ -3,8 +3,11 @@
 import pytest
 
 from jobs.spec import Cause, Result
+from stx import records
+from stx.coordinator import journal
 from stx.coordinator.inbox import Command, put
 from stx.coordinator.state import Status
+from stx.coordinator.transitions import replay
 from tests.coordinator.simulated import end_all, only, start_all
 
 
@@ -112,3 +115,32 @@ def test_a_command_counts_once_even_if_its_file_is_met_again(world, sim):
     world.rounds(1)
     assert not only(coordinator).cancelled
     assert not letter.exists()
+
+
+def test_a_letter_that_another_coordinator_read_first_is_nobody_elses(world, sim, monkeypatch):
+    coordinator = world.start(sim.single("a"))
+    directory = world.store.experiment("a")
+    put(directory, Command("cancel", tuple(coordinator.state.plan.index)))
+    find = records.find
+
+    def gone(path):
+        if path.parent == directory.inbox:
+            path.unlink()
+        return find(path)
+
+    monkeypatch.setattr(records, "find", gone)
+    world.rounds(1)
+    assert not only(coordinator).cancelled
+
+
+def test_a_full_disk_loses_no_command_and_ends_no_coordinator(world, sim):
+    coordinator = world.start(sim.single("a"))
+    world.rounds(1)
+    put(world.store.experiment("a"), Command("cancel", tuple(coordinator.state.plan.index)))
+    world.system.full = True
+    world.rounds(3, seconds=10.0)
+    world.system.full = False
+    world.rounds(3, seconds=10.0)
+    assert only(coordinator).cancelled
+    told = journal.events(world.store.experiment("a"))
+    assert replay(sim.single("a"), told) == coordinator.state
