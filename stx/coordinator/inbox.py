@@ -68,8 +68,8 @@ def letters(experiment: ExperimentDir) -> list[Letter]:
 
 
 def _letter(path: Path, *, obeyed: set[int]) -> Letter | None:
-    """The letter, if its writer is obeyed (none named: all are). One that is gone by now was carried out by whoever took
-    the lease over.
+    """The letter, if its writer is obeyed (none named: all are). One that is gone by now was carried out by whoever
+    took the lease over.
     """
     try:
         if obeyed and path.stat().st_uid not in obeyed:

@@ -94,7 +94,7 @@ class Happenings:
 
     def order(self, name: str, verb: str, number: int, *, take_over: bool = False) -> None:
         """Someone gives a command about one stage."""
-        if self.world.system.full:
+        if self.world.system.full or not self.world.store.experiment(name).graph.exists():
             return
         keys = [node.key for node in self.graph(name).nodes]
         key = keys[number % len(keys)]

@@ -7,7 +7,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from stx.coordinator import inbox, journal
@@ -70,7 +70,9 @@ def tell(moves, *, new_world, sim, wall) -> None:
 
 
 def checks(examples: int) -> settings:
-    return settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    # A story takes a tenth of a second, and shrinking one takes minutes: it is shown as it was found.
+    phases = (Phase.explicit, Phase.reuse, Phase.generate)
+    return settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), phases=phases)
 
 
 @checks(25)
