@@ -123,10 +123,10 @@ def test_a_letter_that_another_coordinator_read_first_is_nobody_elses(world, sim
     put(directory, Command("cancel", tuple(coordinator.state.plan.index)))
     find = records.find
 
-    def gone(path):
+    def gone(path, **options):
         if path.parent == directory.inbox:
             path.unlink()
-        return find(path)
+        return find(path, **options)
 
     monkeypatch.setattr(records, "find", gone)
     world.rounds(1)
