@@ -57,6 +57,7 @@ checkpoint: {every_s: EVERY_S, keep: 2, max_stall: 1}
 stages: {default: {mem_gb: 2, time: 24h, gpus_per_rank: 0}}
 """
 SAVED = re.compile(r"saved checkpoint images=(\d+)")
+BATCH = 16  # of the experiment
 PATIENCE_S = 600.0
 
 
@@ -129,7 +130,7 @@ def kill_again_and_again(store: Path, *, kills: int, every_s: float, seed: int) 
 def recomputed(attempts: Attempts, folders: Sequence[Path]) -> tuple[list[int], list[int]]:
     """Images computed again after each kill, and images between successive saves of one attempt."""
     steps = [attempts.images(folder) for folder in folders]
-    lost = [before[-1] - (after[0] - 16) for before, after in pairwise(steps)]
+    lost = [before[-1] - (after[0] - BATCH) for before, after in pairwise(steps)]
     saves = [attempts.saves(folder) for folder in folders[:-1]]
     between = [
         two - one for images, made in zip(steps, saves, strict=False) for one, two in pairwise([images[0], *made])
