@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from jobs import runtime
+from stx.worker import pace
 from stx.worker.attempt import Attempt, NonFinite, Yielded
 from stx.worker.checkpoint import Checkpoint, Identity, Keeper, Slice
 from stx.worker.ranks import ALONE
@@ -85,9 +86,9 @@ def _loop(
         meter.end_step(step=state.step, images=state.step * batch, grad_norm=norm)
         state.seconds += time.monotonic() - began
         stop = runtime.stop_requested()
-        due = time.monotonic() - saved_at >= attempt.checkpoint_every_s
+        due = time.monotonic() - saved_at >= pace.interval(attempt, save_seconds=keeper.save_seconds)
         if (stop or due or state.step == steps) and state.step > saved_step:
-            if stop and 1.5 * keeper.save_seconds > runtime.time_left():
+            if not pace.fits(attempt, expected_seconds=keeper.expected_seconds(_slices(state)), stop=stop):
                 attempt.notes.update({"saved": False, "recomputed_images": (state.step - saved_step) * batch})
                 raise Yielded
             attempt.heart.beat("save", images=state.step * batch, total=steps * batch)

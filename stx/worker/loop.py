@@ -22,7 +22,7 @@ import torch
 from jobs import runtime
 from stx.data.loader import Batch, TrainLoader
 from stx.errors import StoreError
-from stx.worker import milestones
+from stx.worker import milestones, pace
 from stx.worker.attempt import Attempt, NonFinite, Yielded
 from stx.worker.checkpoint import Checkpoint, Keeper
 from stx.worker.ranks import Ranks
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 MAX_SKIPPED_IN_A_ROW = 5
-SAVE_MARGIN = 1.5  # a save is begun only when so many times its expected seconds are left
 
 
 @dataclass
@@ -218,24 +217,13 @@ class Loop:
 
     @property
     def interval(self) -> float:
-        """Seconds from the end of a save to the next one that is due by time.
-
-        Longer than the cluster file's where the last save took so long that saving would take more than `max_stall`
-        of the time.
-        """
-        return max(self.attempt.checkpoint_every_s, self.keeper.save_seconds * (1 / self.attempt.max_stall - 1))
+        """Seconds from the end of a save to the next one that is due by time."""
+        return pace.interval(self.attempt, save_seconds=self.keeper.save_seconds)
 
     def save_fits(self, *, stop: bool) -> bool:
-        """Whether the time that is left is enough for a save; rank 0's clock speaks for all.
-
-        Who was asked to stop is ended after `stop_lead_s`, whatever the job's own limit is.
-        """
+        """Whether the time that is left is enough for a save; rank 0's clock speaks for all."""
         expected = self.keeper.expected_seconds(self.partition.written())
-        left = min(runtime.time_left(), self.attempt.stop_lead_s) if stop else runtime.time_left()
-        fits = bool(self.ranks.agree(SAVE_MARGIN * expected <= left))
-        if not fits:
-            logger.warning("save not begun expected_seconds=%.2f left_seconds=%.2f", expected, left)
-        return fits
+        return bool(self.ranks.agree(pace.fits(self.attempt, expected_seconds=expected, stop=stop)))
 
     def save(self) -> Checkpoint:
         """Save the state after the last step."""
