@@ -36,10 +36,10 @@ def install(injector):
         def real():
             return REAL_OPEN(file, mode, buffering, closefd=closefd, opener=opener, **options)
 
-        if opener is not None or not injector.covers(path := where(file)):
+        if not injector.covers(path := where(file)):
             return real()
         if set(mode) & set("wax+"):
-            return _writer(file, mode, buffering, closefd=closefd, **options)
+            return _writer(file, mode, buffering, closefd=closefd, opener=opener or _open, **options)
         return real() if isinstance(file, int) else injector.reading("read", path, real)
 
     builtins.open = io.open = call
@@ -58,10 +58,13 @@ def install(injector):
             setattr(sys, f"__{name}__", wrapped)
 
 
-def _writer(file, mode, buffering, *, closefd, encoding, errors, newline):
+def _open(path, flags):
+    return os.open(path, flags, 0o666)
+
+
+def _writer(file, mode, buffering, *, closefd, opener, encoding, errors, newline):
     letters = "".join(letter for letter in mode if letter not in "bt")
-    opener = None if isinstance(file, int) else lambda path, flags: os.open(path, flags, 0o666)
-    raw = _Raw(file, letters, closefd=closefd, opener=opener)
+    raw = _Raw(file, letters, closefd=closefd, opener=None if isinstance(file, int) else opener)
     if buffering == 0:
         return raw
     size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
