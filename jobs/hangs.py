@@ -24,8 +24,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from jobs import files
-from jobs.files import AttemptDir
+from jobs import files, typed
+from jobs.files import AttemptDir, Unreadable
 
 GRACE_S = 5.0  # the watchdog comes first: it alone can say what it saw
 PIECES = 20  # a limit is counted in so many pieces, each proven by a write
@@ -52,9 +52,13 @@ def publish(attempt: AttemptDir, hang: Hang) -> None:
 
 
 def read(attempt: AttemptDir) -> Hang | None:
-    """Who hung first, if anybody did."""
-    data = files.read(attempt.hang)
-    return None if data is None else Hang(**json.loads(data))
+    """Who hung first, if anybody did. What is no such record says nothing: nobody is ended for it."""
+    try:
+        data = files.read(attempt.hang)
+        said = {} if data is None else typed.mapping(data)
+        return Hang(**{name: typed.matching(kind, said[name]) for name, kind in Hang.__annotations__.items()})
+    except (Unreadable, ValueError, KeyError):
+        return None
 
 
 class Standstill:

@@ -65,6 +65,11 @@ def find(path: Path, *, limit: int = RECORD_BYTES) -> dict[str, Any] | None:
     return parse(data, where=str(path))
 
 
+def text(path: Path, *, limit: int = RECORD_BYTES) -> str:
+    """The text of a file in a store, whatever bytes it is made of; nothing if there is none."""
+    return (_bytes(path, limit=limit) or b"").decode(errors="replace")
+
+
 def load(cls: type[T], path: Path, *, limit: int = RECORD_BYTES) -> T:
     """The dataclass that is the record at `path`; StoreError names the value that is not of its field's type."""
     record = read(path, limit=limit)
@@ -149,6 +154,8 @@ def understood(path: Path) -> Iterator[None]:
     """Around whatever makes sense of a record: one that lacks something is a StoreError that names its file."""
     try:
         yield
+    except Unreadable as error:
+        raise StoreError(str(error.strerror), where=str(error.filename), hint=_DAMAGED) from error
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         said = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
         what = f"not what stx writes here ({said[:SAID]})"

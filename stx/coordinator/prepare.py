@@ -53,7 +53,7 @@ def check_store(store: Store) -> None:
     found = records.read(store.record)
     if found.get("format") != FORMAT:
         raise StoreError(
-            f"this store has format {found.get('format')}, this version of stx knows format {FORMAT}",
+            f"this store has format {str(found.get('format'))[:40]}, this version of stx knows format {FORMAT}",
             where=str(store.record),
             hint="use the version of stx that made it, or another --store",
         )

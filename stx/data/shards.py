@@ -192,7 +192,7 @@ class ShardSet:
         record = records.find(path, limit=records.INDEX_BYTES)
         if record is None:
             raise DataError("no index: this folder holds no finished shards of that split", where=str(path))
-        self._folder = folder
+        self._folder, self._index = folder, path
         with records.understood(path):
             self.shards = parse(record)
         self.sizes = tuple(shard.count for shard in self.shards)
@@ -205,13 +205,17 @@ class ShardSet:
     @property
     def labels(self) -> NDArray[np.int64]:
         """The label of every sample."""
+        if self.shards[0].labels is None:
+            raise DataError("its samples have no labels", where=str(self._index))
         return np.concatenate([np.asarray(shard.labels, dtype=np.int64) for shard in self.shards])
 
     def gather(self, extension: str, indices: ArrayLike, *, dtype: Any = None) -> NDArray[Any]:
         """The arrays of some samples (R, ...), in the order asked for, converted on the way if a dtype is given."""
         wanted = np.asarray(indices, dtype=np.int64)
         assert wanted.size == 0 or (wanted.min() >= 0 and wanted.max() < self.num_samples), "no such sample"
-        field = self.shards[0].fields[extension]
+        field = self._field(extension)
+        if field.dtype is None:
+            raise DataError(f"{extension} is no array", where=str(self._index))
         out = np.empty((len(wanted), *field.shape), dtype=field.dtype if dtype is None else dtype)
         numbers = np.searchsorted(self._ends, wanted, side="right")
         order = np.argsort(numbers, kind="stable")
@@ -228,6 +232,7 @@ class ShardSet:
 
     def content(self, extension: str, index: int) -> bytes:
         """The bytes of one sample's file, of any extension; compared with its crc32. May be called from threads."""
+        self._field(extension)
         number = int(np.searchsorted(self._ends, index, side="right"))
         place, shard = index - int(self._ends[number]) + self.sizes[number], self.shards[number]
         path = self._folder / shard.name
@@ -240,6 +245,13 @@ class ShardSet:
         if zlib.crc32(data) != crc32s(shard.fields[extension])[place]:
             raise _damage(path, shard)
         return data
+
+    def _field(self, extension: str) -> Field:
+        found = self.shards[0].fields.get(extension)
+        if found is None:
+            there = ", ".join(sorted(self.shards[0].fields))[:200]
+            raise DataError(f"its samples have no {extension}, only {there}", where=str(self._index))
+        return found
 
     def samples(self) -> Iterator[Sample]:
         """All samples in order, read shard by shard."""

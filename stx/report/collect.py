@@ -2,20 +2,28 @@
 disk is what is told.
 """
 
-import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jobs import typed
 from stx import records
-from stx.paths import IMAGES_INFO, SCORES, ExperimentDir, StageDir, Store
-from stx.report import history
+from stx.paths import IMAGES_INFO, ExperimentDir, StageDir, Store
+from stx.report import history, read
 from stx.report.compute import total_compute, total_hours
-from stx.report.facts import Curve, Facts, Inspection, Origin, Samples, Score, Series, StageFacts
+from stx.report.facts import (
+    Curve,
+    Facts,
+    Inspection,
+    Origin,
+    Samples,
+    Score,
+    Series,
+    StageFacts,
+)
 from stx.report.words import plain
-from stx.spec import Artifact, Graph, Node, unique
+from stx.spec import Artifact, Graph, Node, find_artifact, unique
 
-INSPECT_INFO = "inspect.json"
 CURVE_POINTS = 400
 
 
@@ -129,9 +137,10 @@ def _scores(
     for run, series, seed in runs.get(_upstream_run(node, nodes) or "", ()):
         for images in wanted_of(node, run):
             part = stage.part("evaluate", images)
-            artifact, record = records.find(part.artifact), records.find(part.path / SCORES)
-            if artifact is None or record is None:
+            said = read.scored(part)
+            if said is None:
                 continue
+            artifact, values, protocol = said
             found.append(
                 Score(
                     series=series,
@@ -141,9 +150,9 @@ def _scores(
                     images=images,
                     compute=total_compute(run, images=images, nodes=nodes),
                     hours=total_hours(run, images=images, nodes=nodes, stages=stages, gpus=gpus),
-                    values=record["scores"],
-                    protocol=record["protocol"],
-                    digest=Artifact.parse(artifact).digest,
+                    values=values,
+                    protocol=protocol,
+                    digest=artifact.digest,
                 )
             )
     return found
@@ -168,7 +177,7 @@ def _samples(node: Node, runs: Mapping[str, Any], store: Store) -> list[Samples]
         )
         for run, series, seed in runs.get(node.spec.inputs["run"].key, ())
         for images in wanted_of(node, run)
-        if stage.part("sample", images).artifact.exists()
+        if stage.part("sample", images).artifact.exists() and read.has_samples(stage.part("sample", images).path)
     ]
 
 
@@ -179,7 +188,7 @@ def _inspections(node: Node, runs: Mapping[str, Any], store: Store) -> list[Insp
     for run, series, seed in runs.get(node.spec.inputs["run"].key, ()):
         for images in wanted_of(node, run):
             part = stage.part(node.spec.kind, images)
-            info = records.find(part.path / INSPECT_INFO) if part.artifact.exists() else None
+            info = read.inspected(part) if part.artifact.exists() else None
             if info is not None:
                 found.append(Inspection(series, seed, images, part.path, protocol, info))
     return found
@@ -214,10 +223,10 @@ def _artifacts(node: Node, stage: StageDir) -> dict[int | None, Artifact]:
     found: dict[int | None, Artifact] = {}
     for images in node.wants or (None,):
         part = stage.result if images is None else stage.part(node.spec.kind, images)
-        record = records.find(part.artifact)
-        if record is not None:
-            with records.understood(part.artifact):
-                found[images] = Artifact.parse(record)
+        with read.left_out():
+            artifact = find_artifact(part.artifact)
+            if artifact is not None:
+                found[images] = artifact
     return found
 
 
@@ -227,11 +236,8 @@ def _origin(experiment: ExperimentDir, graph: Graph, stages: Iterable[StageFacts
     for one in attempts:
         for name, version in one.versions.items():
             versions.setdefault(name, set()).add(version)
-    text = ""
-    with contextlib.suppress(FileNotFoundError):
-        text = experiment.file.read_text(encoding="utf-8")
     return Origin(
-        text=text,
+        text=records.text(experiment.file),
         graph=records.digest(sorted({node.key for node in graph.nodes})),
         versions={name: sorted(found) for name, found in sorted(versions.items())},
         codes=dict(Counter(one.code for one in attempts if one.code).most_common()),
@@ -244,6 +250,7 @@ def _origin(experiment: ExperimentDir, graph: Graph, stages: Iterable[StageFacts
 def _class_names(nodes: Iterable[Node], store: Store) -> list[str]:
     for node in nodes:
         if node.spec.kind == "images":
-            record = records.find(store.stage(node.spec.kind, node.key).payload / IMAGES_INFO) or {}
-            return [str(name) for name in record.get("class_names", ())]
+            path = store.stage(node.spec.kind, node.key).payload / IMAGES_INFO
+            with read.left_out(), records.understood(path):
+                return list(typed.matching(tuple[str, ...], (records.find(path) or {}).get("class_names", [])))
     return []

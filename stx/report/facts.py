@@ -11,11 +11,30 @@ from typing import Any
 
 import numpy as np
 
+from stx import npy
+from stx.paths import LABELS
 from stx.report import history
 from stx.report.words import scaled
 from stx.spec import Artifact, Node
 
-PROBES = "probes.npy"
+PROBES, PCA, GUIDED, NOISY = "probes.npy", "pca.npy", "guided.npy", "noisy.npy"
+_KINDS: Mapping[str, tuple[type[np.generic], int]] = {
+    PROBES: (np.float32, 2),
+    PCA: (np.uint8, 6),
+    GUIDED: (np.uint8, 6),
+    NOISY: (np.uint8, 5),
+}
+
+
+def array_in(folder: Path, name: str) -> Any:
+    """One of the arrays of an inspection (stx/worker/inspect.py)."""
+    dtype, dims = _KINDS[name]
+    return npy.load(folder / name, dtype=dtype, dims=dims, mapped=True)
+
+
+def labels_in(folder: Path) -> Any:
+    """The labels of some samples."""
+    return npy.load(folder / LABELS, dtype=np.int64, dims=1)
 
 
 @dataclass(frozen=True)
@@ -78,7 +97,7 @@ class Inspection:
 
     def array(self, name: str) -> Any:
         """One of its arrays."""
-        return np.load(self.folder / name, allow_pickle=False)
+        return array_in(self.folder, name)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobs import typed
 from jobs.files import AttemptDir
 from jobs.spec import Cause
 from stx import records
@@ -63,9 +64,9 @@ def _attempt(folder: AttemptDir, *, number: int) -> AttemptFacts:
     told, claim = _find(folder.attempt) or {}, _find(folder.intent) or {}
     ended = outcomes or ([verdict] if verdict else [])
     worst = min(ended, key=_severity, default={"result": "LIVE"})
-    info = [outcome.get("info") or {} for outcome in outcomes]
-    layout = told.get("layout") or {}
-    ranks = int(layout.get("ranks", 1))
+    info = [_mapping(outcome, "info") for outcome in outcomes]
+    layout = _mapping(told, "layout")
+    ranks = _count(layout, "ranks", otherwise=1)
     return AttemptFacts(
         number=number,
         result=str(worst.get("result", "LOST")),
@@ -73,15 +74,27 @@ def _attempt(folder: AttemptDir, *, number: int) -> AttemptFacts:
         message=str(worst.get("message") or ""),
         ranks=ranks,
         seconds=_seconds(folder),
-        recomputed_images=max((int(one.get("recomputed_images", 0)) for one in info), default=0),
-        cores=ranks * int(layout.get("cpus_per_rank", 1)),
-        gpus=ranks * int(layout.get("gpus_per_rank", 0)),
+        recomputed_images=max((_count(one, "recomputed_images", otherwise=0) for one in info), default=0),
+        cores=ranks * _count(layout, "cpus_per_rank", otherwise=1),
+        gpus=ranks * _count(layout, "gpus_per_rank", otherwise=0),
         host=str(next((one["host"] for one in info if one.get("host")), claim.get("host", ""))),
         cluster=str(claim.get("cluster", "")),
         code=str(told.get("code", "")),
         layout=_layout_words(layout, threads=told.get("threads")),
-        versions={str(k): str(v) for one in info for k, v in (one.get("versions") or {}).items() if k != "host"},
+        versions={str(k): str(v) for one in info for k, v in _mapping(one, "versions").items() if k != "host"},
     )
+
+
+def _mapping(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What is told under a name, where that is a mapping."""
+    value = record.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _count(record: Mapping[str, Any], name: str, *, otherwise: int) -> int:
+    """What is counted under a name, where that is a number."""
+    value = record.get(name)
+    return value if type(value) is int and 0 <= value < typed.LARGEST else otherwise
 
 
 def _layout_words(layout: Mapping[str, Any], *, threads: Any) -> str:
@@ -108,7 +121,7 @@ def _outcomes(folder: AttemptDir) -> list[dict[str, Any]]:
 
 def _find(path: Path) -> dict[str, Any] | None:
     """A record that another process may be writing just now, or that a full disk cut short: then it says nothing."""
-    with contextlib.suppress(StoreError):
+    with contextlib.suppress(StoreError, OSError):
         return records.find(path)
     return None
 
@@ -152,8 +165,10 @@ def _logged(path: Path) -> list[dict[str, Any]]:
         lines = records.load_lines(path)
     except StoreError as error:
         logger.warning("left out of the curves: %s", error)
-        lines = records.sound_lines(path)
-    return [line for line in lines if isinstance(line.get("images"), int)]
+        lines = []
+        with contextlib.suppress(StoreError):  # no plain file, or one without an end
+            lines = records.sound_lines(path)
+    return [line for line in lines if _count(line, "images", otherwise=-1) >= 0]
 
 
 def _mean(lines: Sequence[Mapping[str, Any]]) -> Point:
@@ -161,7 +176,7 @@ def _mean(lines: Sequence[Mapping[str, Any]]) -> Point:
     found: dict[str, list[float]] = {}
     for line in lines:
         for name, value in line.items():
-            if isinstance(value, NUMBER):
+            if type(value) in NUMBER and abs(value) < typed.LARGEST:
                 found.setdefault(name, []).append(value)
     images = int(lines[-1]["images"])
     return Point(images, {name: sum(of) / len(of) for name, of in found.items() if name != "images"})

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stx.paths import LABELS, samples_file
+from stx import npy
+from stx.paths import samples_file
 from stx.report import canvas
-from stx.report.facts import Facts, Inspection, Samples
+from stx.report.facts import GUIDED, NOISY, PCA, Facts, Inspection, Samples, labels_in
 
 COLUMNS = 10
 MAX_ROWS = 16
@@ -26,7 +27,6 @@ GAP = 2
 MAX_BLOCKS = 6
 MAX_IMAGES = 3
 MAX_PANELS = 6
-PCA, GUIDED, NOISY = "pca.npy", "guided.npy", "noisy.npy"
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,18 @@ def class_name(names: Sequence[str], label: int) -> str:
 
 
 def _cells(one: Samples, indices: Sequence[int]) -> list[Any]:
-    images = np.load(one.folder / samples_file(0), mmap_mode="r", allow_pickle=False)
+    images = _images(one)
     return [np.asarray(images[index]) for index in indices if index < len(images)]
+
+
+def _images(one: Samples) -> Any:
+    """The images of the first file."""
+    return npy.load(one.folder / samples_file(0), dtype=np.uint8, dims=4, mapped=True)
 
 
 def _columns(one: Samples) -> list[tuple[int, int]]:
     """(index, label) of the samples shown, all from the first file: the first of each class, then the rest."""
-    rows = len(np.load(one.folder / samples_file(0), mmap_mode="r", allow_pickle=False))
-    labels = [int(label) for label in np.load(one.folder / LABELS, allow_pickle=False)[:rows]]
+    labels = [int(label) for label in labels_in(one.folder)[: len(_images(one))]]
     first = {label: index for index, label in reversed(list(enumerate(labels)))}
     rest = [index for index in range(len(labels)) if index not in first.values()]
     chosen = [*(first[label] for label in sorted(first)), *rest][:COLUMNS]

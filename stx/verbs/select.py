@@ -101,8 +101,7 @@ def _without_smoke(store: Store, found: Sequence[Chosen], *, near: str | None) -
     from stx.plan.smoke import SUFFIX, is_smoke
 
     def small(one: Chosen) -> bool:
-        file = store.experiment(one.experiment).file
-        return file.exists() and is_smoke(file.read_text(encoding="utf-8"))
+        return is_smoke(records.text(store.experiment(one.experiment).file))
 
     names = {one.experiment + SUFFIX for one in found} - {near}
     return [one for one in found if one.experiment not in names or not small(one)]

@@ -7,6 +7,7 @@ smaller. It is resumed, watched and forgotten like any other.
 import sys
 import time
 
+from stx import records
 from stx.coordinator import lease
 from stx.coordinator.snapshot import Code
 from stx.errors import ConfigError, LeaseHeld
@@ -20,7 +21,7 @@ from stx.verbs.plan import Planned
 def refuse(small: Planned) -> None:
     """What stands in its way: another experiment of its name, or a smoke run that is still being driven."""
     file = small.directory.file
-    if file.exists() and not is_smoke(file.read_text(encoding="utf-8")):
+    if file.exists() and not is_smoke(records.text(file)):
         what = f'there is an experiment called "{small.experiment.name}" already'
         raise ConfigError(what, where=str(file), hint="submit without --smoke, or give this experiment another name")
     if lease.holder(small.directory) is not None:
