@@ -12,6 +12,16 @@
 An assertion is for our own invariants and keeps its traceback; an StxError is printed without one.
 """
 
+import re
+
+# What moves a cursor, turns the direction of writing, or cannot be encoded: it is in no name that people would give.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Text that others may have chosen, as a terminal may see it: control characters are shown, not obeyed."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
 
 class StxError(Exception):
     """`where`: a place (`a.yaml:31: stages.b.c = 3`). `what`: one sentence. `hint`: what is valid, or what to do."""
@@ -25,8 +35,7 @@ class StxError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        lines = [part for part in (self.where, self.what, self.hint) if part]
-        return "\n  ".join(lines)
+        return "\n  ".join(printable(part) for part in (self.where, self.what, self.hint) if part)
 
 
 class ConfigError(StxError):

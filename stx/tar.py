@@ -58,7 +58,9 @@ def members(stream: BinaryIO, size: int, *, where: str) -> Iterator[Member]:
         try:
             info = tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
         except (tarfile.HeaderError, ValueError, OverflowError) as error:
-            raise DataError(f"cannot be read as a tar after {last}: {error}", where=where, hint=HINT) from error
+            raise DataError(
+                f"cannot be read as a tar: what follows {last} is no header ({error})", where=where, hint=HINT
+            ) from error
         start, length = place + BLOCK, int(pax.get("size", info.size))
         if length < 0 or start + length > size:
             raise DataError(f"cannot be read as a tar: truncated within {info.name[:200]!r}", where=where, hint=HINT)
@@ -76,7 +78,7 @@ def members(stream: BinaryIO, size: int, *, where: str) -> Iterator[Member]:
         yield member
         last, long_name, pax = member.shown, "", {}
     if place != size or place == 0:
-        raise DataError(f"cannot be read as a tar after {last}: it is truncated", where=where, hint=HINT)
+        raise DataError(f"cannot be read as a tar: what follows {last} is no header", where=where, hint=HINT)
 
 
 def _read(stream: BinaryIO, place: int, length: int) -> bytes:

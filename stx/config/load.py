@@ -27,6 +27,7 @@ from stx.errors import ConfigError
 
 YAML_BYTES = 2 << 20  # a sweep of 10,000 points, one a line, has 1 MB
 MAX_POINTS = 100_000
+_FEWER = "give the points that you mean as a list, or lists that belong together under zip"
 SECTIONS = ("name", "extends", "defaults", "stages", "report")
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _OPTION = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
@@ -358,7 +359,7 @@ def _crossed(source: Source, path: Path, lists: Mapping[str, Any], *, together: 
             path, f"zipped lists must be equally long, these are not ({lengths})", hint="crossed lists go without zip"
         )
     if not together and (count := math.prod(map(len, lists.values()))) > MAX_POINTS:
-        raise source.error(path, f"a grid of {count:,} points, at most {MAX_POINTS:,} can be planned")
+        raise source.error(path, f"a grid of {count:,} points, at most {MAX_POINTS:,} can be planned", hint=_FEWER)
     choices = [[((*path, key, n), value) for n, value in enumerate(values)] for key, values in lists.items()]
     for row in zip(*choices, strict=True) if together else itertools.product(*choices):
         picked = dict(zip(lists, row, strict=True))

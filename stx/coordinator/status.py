@@ -25,7 +25,7 @@ from stx.coordinator import lease
 from stx.coordinator.journal import Reader
 from stx.coordinator.state import Stage, State, Status
 from stx.coordinator.topology import Vertex
-from stx.errors import StoreError
+from stx.errors import StoreError, printable
 from stx.paths import ExperimentDir, StageDir, Store
 from stx.spec import Graph
 
@@ -260,13 +260,13 @@ def _line(vertex: Vertex, stage: Stage, progress: Progress | None, *, driven: bo
     live = stage.facts.live
     left = max(0, total - images) if total is not None and images is not None else None
     return Line(
-        name=vertex.node.name,
+        name=printable(vertex.node.name).replace("\n", "\\n"),
         stage=vertex.node.stage,
         kind=vertex.node.spec.kind,
         key=vertex.key,
         state=state,
-        why=why,
-        phase=now.phase,
+        why=printable(why),
+        phase=printable(now.phase),
         images=images,
         total=total,
         images_per_s=rate,

@@ -76,12 +76,15 @@ def _json(path: Path, name: str) -> dict[str, Any]:
     if (path / SPLITS).is_file():
         splits = ", ".join(sorted(entry.name for entry in path.iterdir() if entry.is_dir()))
         raise DataError("holds several splits", where=str(path), hint=f"give the folder of one of them: {splits}")
+    hint = "a dataset on disk is what Dataset.save_to_disk(PATH) of the datasets library writes"
     try:
-        return records.read((path / name).resolve(), limit=records.ARTIFACT_BYTES)
+        found = records.find((path / name).resolve(), limit=records.ARTIFACT_BYTES)
     except (OSError, StoreError) as error:
-        hint = "a dataset on disk is what Dataset.save_to_disk(PATH) of the datasets library writes"
         reason = error.what if isinstance(error, StoreError) else error.strerror
         raise DataError(f"no dataset on disk: {name}: {reason}", where=str(path), hint=hint) from error
+    if found is None:
+        raise DataError(f"no dataset on disk: it has no {name}", where=str(path), hint=hint)
+    return found
 
 
 def _name(value: Any) -> str:

@@ -7,28 +7,40 @@ table (live.py) uses rich.
 import itertools
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
+from stx.errors import printable
 from stx.verbs import columns
 from stx.verbs.columns import Row
 
 SCHEMA = 1
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
+_COLOUR = re.compile("(" + "|".join(re.escape(f"\033[{code}m") for code in ("0", *_STYLES.values())) + ")")
 
 
 def out(text: str) -> None:
     """Data, on stdout."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(shown(text) + "\n")
 
 
 def say(text: str = "") -> None:
     """Words for people, on stderr."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(shown(text) + "\n")
     sys.stderr.flush()
+
+
+def shown(text: str) -> str:
+    """What a terminal may see of a text: our own colours; any other control character, in a name or in a line of a log,
+    is shown and not obeyed.
+    """
+    pieces = _COLOUR.split(text)
+    pieces[::2] = [printable(piece) for piece in pieces[::2]]
+    return "".join(pieces)
 
 
 def out_json(record: Mapping[str, Any]) -> None:

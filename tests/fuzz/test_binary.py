@@ -1,6 +1,7 @@
 """Arrays, tensors, tars, shards and checkpoints that others may have written, in bounded time and memory."""
 
 import io
+import itertools
 import json
 import os
 import pickle
@@ -15,11 +16,15 @@ import numpy as np
 import pytest
 import torch
 
-from stx import npy, tar
+from stx import npy, records, tar
 from stx.data import shards
+from stx.data.features import FeaturesInfo
+from stx.data.images import ImagesInfo
+from stx.data.latents import LatentsInfo
 from stx.data.shards import Sample, ShardSet
 from stx.errors import DataError, StxError
 from stx.sources import tars
+from stx.worker import attempt as attempts
 from stx.worker import checkpoint as checkpoints
 from stx.worker import tensors
 from stx.worker.checkpoint import Slice
@@ -221,6 +226,46 @@ def test_an_index_or_manifest_that_lies_is_refused_and_never_followed(make, use,
     ):
         path.write_bytes(data)
         survives(lambda: use(tmp_path), tmp_path)
+
+
+ATTEMPT = {
+    "tag": "t",
+    "experiment": "e",
+    "number": 1,
+    "spec": {"kind": "command", "recipe": 1, "science": {"argv": ["true"]}, "inputs": {}},
+    "where": {"inputs": {}},
+    "layout": {"ranks": 1},
+    "inputs": {"a": {"kind": "images", "key": "k", "images": None, "path": "/s"}},
+    "threads": 1,
+    "hang_after_s": {"start": 1.0, "other": 2.0},
+    "checkpoint": {"every_s": 30.0, "keep": 2, "max_stall": 0.01},
+    "stop_lead_s": 9.0,
+    "science_digest": "d",
+    "accept_code": False,
+}
+LATENTS = LatentsInfo(4, 8, 2, ("a", "b"), 1.0, 0.0, "k", 2, "fp32")
+FEATURES = FeaturesInfo(2, (0.4, 0.7), "uniform", 0, 16, 8, "bf16", 2, 4)
+IMAGES = ImagesInfo(32, 3, 2, ("a", "b"), {"train": 2})
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "read"),
+    [
+        ("attempt.json", ATTEMPT, attempts.parse),
+        ("latents.json", LATENTS.dump(), lambda folder: records.load(LatentsInfo, folder / "latents.json")),
+        ("features.json", FEATURES.dump(), lambda folder: records.load(FeaturesInfo, folder / "features.json")),
+        ("images.json", IMAGES.dump(), lambda folder: records.load(ImagesInfo, folder / "images.json")),
+    ],
+)
+@pytest.mark.parametrize("count", [COUNT, pytest.param(20_000, marks=pytest.mark.full)])
+def test_what_a_worker_is_told_is_read_with_its_types(name, record, read, count, tmp_path):
+    path, real = tmp_path / name, records.dumps(record)
+    path.write_bytes(real)
+    read(tmp_path)
+    mutants = [mutations.damaged(real, seed=9, count=count), mutations.swapped(json.loads(real), seed=9, count=count)]
+    for data in itertools.chain(mutations.TEXTS, *mutants):
+        path.write_bytes(data)
+        survives(lambda: read(tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize("count", [COUNT // 5, pytest.param(5_000, marks=pytest.mark.full)])

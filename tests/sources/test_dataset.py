@@ -49,7 +49,7 @@ def test_one_split_of_several_is_asked_for(saved, tmp_path):
 
 def test_what_is_no_saved_dataset_is_refused(tmp_path, saved):
     message = refused(tmp_path / "nowhere")
-    assert "no dataset on disk: dataset_info.json" in message
+    assert "no dataset on disk: it has no dataset_info.json" in message
     assert "save_to_disk" in message
     (saved / "state.json").write_text("{")
     assert "state.json: not JSON" in refused(saved)
