@@ -68,8 +68,10 @@ class Happenings:
 
     def sleep(self, name: str, calls: int, number: int) -> None:
         """A coordinator is stopped in the middle of a round; its lease expires, another one drives the experiment, and
-        a job goes on; then the first wakes up and finishes its round, if nothing stops it."""
-        if name not in self.world.coordinators:
+        a job goes on; then the first wakes up and finishes its round, if nothing stops it. Nobody takes a lease on a
+        full disk.
+        """
+        if name not in self.world.coordinators or self.world.system.full:
             return
         sleeper = self.world.coordinators[name]
 
