@@ -56,4 +56,4 @@ def test_a_run_that_is_broken_on_purpose_ends_with_the_payloads_of_an_untouched_
 @pytest.mark.full
 @pytest.mark.timeout(9000)
 def test_fifty_runs_with_five_hundred_faults_lose_nothing(micro, tmp_path, record_property):
-    assert checked(micro, tmp_path, record_property=record_property, runs=50, faults=22, limit=8900) >= 500
+    assert checked(micro, tmp_path, record_property=record_property, runs=50, faults=14, limit=8900) >= 500
