@@ -6,7 +6,7 @@ What one of `--ranks` ranks writes of a SiT on 4x32x32 latents with 1,000 classe
 cut as ZeRO 1 cuts them. Only one rank's part is written here; W ranks write W of them at once.
 
     save            Keeper.save: write, digest, fsync, manifest, rename, remove the oldest
-    plain write     the same bytes by write(2), in pieces of 8 MiB, and fsync
+    plain write     the same bytes by write(2), in pieces of 8 MiB, fsync, and a rename over the last one
     restore         Keeper.restore (which reads and digests every file), then every slice filled from it
     plain read      the same bytes by read(2), in pieces of 8 MiB
 
@@ -75,14 +75,15 @@ class Contenders:
         self.keeper.save(images=self.images, slices=self.state.slices, shapes=self.state.shapes, progress={})
 
     def plain_write(self) -> None:
-        self.plain.unlink(missing_ok=True)
-        descriptor = os.open(self.plain, os.O_WRONLY | os.O_CREAT, 0o644)
+        new = self.plain.with_name("plain.new")  # as a save does: while it is written, the last one still stands
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT, 0o644)
         for flat in self.state.flat.values():
             data = memoryview(flat.numpy()).cast("B")
             for begin in range(0, len(data), PIECE):
                 os.write(descriptor, data[begin : begin + PIECE])
         os.fsync(descriptor)
         os.close(descriptor)
+        new.rename(self.plain)
 
     def restore(self) -> None:
         found = Keeper(self.keeper.folder, 2, IDENTITY, ALONE, keep=1).restore(accept_code=False)
