@@ -7,10 +7,14 @@ import pytest
 from jobs import files
 from jobs.spec import JobState, Result
 from stx import records
+from stx.coordinator import journal
+from stx.coordinator.attempts import Attempts
+from stx.coordinator.events import Surveyed
 from stx.coordinator.loop import noted
 from stx.coordinator.state import Status
 from stx.coordinator.status import Left, Observer
 from stx.errors import BackendError, LeaseHeld, StoreError
+from stx.paths import StageDir
 from tests.coordinator.simulated import only, start_all
 
 
@@ -189,3 +193,34 @@ def test_a_coordinator_that_slept_through_the_end_of_its_lease_takes_no_marks_aw
     with pytest.raises(LeaseHeld):
         old.close()
     assert world.store.stage("train", train.key).mark("a").exists()
+
+
+def test_a_worker_that_ends_while_its_stage_is_looked_at_has_published_what_it_made(world, sim, monkeypatch):
+    coordinator = world.start(sim.single("a", "train"))
+    world.rounds(1)
+    numbers = StageDir.attempts
+
+    def meanwhile(stage):
+        world.run_jobs()
+        return numbers(stage)
+
+    monkeypatch.setattr(StageDir, "attempts", meanwhile)
+    world.rounds(1)
+    assert only(coordinator).status is Status.DONE
+    told = [event for event in journal.events(world.store.experiment("a")) if isinstance(event, Surveyed)]
+    assert [event.facts.parts for event in told if event.facts.ended] == [(2, 4)], "over, with nothing: never"
+
+
+def test_a_stage_that_was_finished_since_the_last_look_is_not_started(world, sim, monkeypatch):
+    graph = sim.single("a")
+    coordinator = world.start(graph)
+    want = Attempts.want
+
+    def meanwhile(attempts, vertex):
+        want(attempts, vertex)
+        sim.publish_result(attempts.stage(vertex), vertex.node.spec, None)
+
+    monkeypatch.setattr(Attempts, "want", meanwhile)
+    world.rounds(1)
+    assert only(coordinator).status is Status.DONE
+    assert not world.launcher.jobs

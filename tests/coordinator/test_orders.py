@@ -8,6 +8,7 @@ from stx.coordinator import journal
 from stx.coordinator.inbox import Command, put
 from stx.coordinator.state import Status
 from stx.coordinator.transitions import replay
+from stx.errors import LeaseHeld
 from tests.coordinator.simulated import end_all, only, start_all
 
 
@@ -144,3 +145,10 @@ def test_a_full_disk_loses_no_command_and_ends_no_coordinator(world, sim):
     assert only(coordinator).cancelled
     told = journal.events(world.store.experiment("a"))
     assert replay(sim.single("a"), told) == coordinator.state
+
+
+def test_a_coordinator_that_lost_its_lease_leaves_the_letter_to_the_next_one(world, sim):
+    world.start(sim.single("a"))
+    sleeper = world.overtake("a")
+    with pytest.raises(LeaseHeld):
+        sleeper.order(Command("leave"), name="letter")
