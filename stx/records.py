@@ -53,7 +53,7 @@ def read(path: Path, *, limit: int = RECORD_BYTES) -> dict[str, Any]:
     """The record at `path`; StoreError names a missing or malformed one, or one of more than `limit` bytes."""
     record = find(path, limit=limit)
     if record is None:
-        raise StoreError("no such record", where=str(path))
+        raise StoreError("No such file or directory", where=str(path))
     return record
 
 

@@ -222,7 +222,7 @@ def read_artifact(path: Path) -> Artifact:
     """The same, where there must be one."""
     found = find_artifact(path)
     if found is None:
-        raise StoreError("no such record", where=str(path))
+        raise StoreError("No such file or directory", where=str(path))
     return found
 
 
