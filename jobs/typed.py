@@ -60,7 +60,7 @@ def _check_of(annotation: Any) -> Check:
     """The function that checks and converts values of one type."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is Any:
-        return lambda value: value
+        return _anything
     if annotation in _SIMPLE:
         return _SIMPLE[annotation]
     if origin in (typing.Union, types.UnionType):
@@ -81,6 +81,10 @@ def _check_of(annotation: Any) -> Check:
 
 def _wrong(value: Any, wanted: str) -> ValueError:
     return ValueError(f"is {_WORDS.get(type(value), type(value).__name__)}, it must be {wanted}")
+
+
+def _anything(value: Any) -> Any:
+    return value
 
 
 def _text(value: Any) -> str:
@@ -130,6 +134,9 @@ _SIMPLE: Mapping[Any, Check] = {
 }
 
 
+_PLAIN: Mapping[Check, type] = {_text: str, _bool: bool, _number: float}  # a value of the type needs no further look
+
+
 def _one_of(valid: tuple[Any, ...], convert: Check = lambda value: value) -> Check:
     words = {str(one): one for one in valid}
 
@@ -159,7 +166,12 @@ def _mapping(check_item: Check) -> Check:
     def check(value: Any) -> Any:
         if not isinstance(value, dict):
             raise _wrong(value, "a mapping")
-        return {key: _inside(check_item, item, key) for key, item in value.items()}
+        if check_item is _anything:
+            return value
+        try:
+            return {key: check_item(item) for key, item in value.items()}
+        except ValueError:
+            return {key: _inside(check_item, item, key) for key, item in value.items()}  # says which one
 
     return check
 
@@ -170,7 +182,10 @@ def _sequence(check_item: Check) -> Check:
             raise _wrong(value, "a list")
         if check_item is _whole and set(map(type, value)) == {int} and -LARGEST < min(value) <= max(value) < LARGEST:
             return tuple(value)  # a million labels are not looked at one by one
-        return tuple([_inside(check_item, item, place) for place, item in enumerate(value)])
+        try:
+            return tuple([check_item(item) for item in value])
+        except ValueError:
+            return tuple([_inside(check_item, item, place) for place, item in enumerate(value)])  # says which one
 
     return check
 
@@ -187,23 +202,26 @@ def _fixed(checks: Sequence[Check]) -> Check:
 def _dataclass(cls: Any) -> Check:
     hints = typing.get_type_hints(cls)
     checks = {one.name: _check_of(hints[one.name]) for one in dataclasses.fields(cls) if one.init}
-    required = [
+    plain = {name: _PLAIN.get(check) for name, check in checks.items()}
+    required = {
         one.name
         for one in dataclasses.fields(cls)
         if one.init and one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
-    ]
+    }
 
     def check(value: Any) -> Any:
         if not isinstance(value, dict):
             raise _wrong(value, "a mapping")
-        for name in required:
-            if name not in value:
-                raise ValueError(f"{name} is missing")
-        made = {}
-        for name, item in value.items():
-            if name not in checks:
-                raise ValueError(f"nothing here is called {str(name)[:80]!r}")
-            made[name] = _inside(checks[name], item, name)
+        if not required <= value.keys():
+            raise ValueError(f"{', '.join(sorted(required - value.keys()))} is missing")
+        made, name = {}, ""
+        try:
+            for name, item in value.items():
+                made[name] = item if type(item) is plain[name] else checks[name](item)
+        except KeyError:
+            raise ValueError(f"nothing here is called {str(name)[:80]!r}") from None
+        except ValueError as error:
+            raise ValueError(f"{name!r}: {error}") from None
         return cls(**made)
 
     return check

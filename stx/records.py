@@ -179,6 +179,8 @@ def parse(data: bytes, *, where: str) -> dict[str, Any]:
 def _loaded(data: bytes) -> Any:
     """A JSON value; ValueError or RecursionError."""
     value = _DECODER.decode(data.decode())
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return value  # as nearly all records
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [inner for outer in level for inner in _containers(outer)]

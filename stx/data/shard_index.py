@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from jobs import typed
 from stx import npy
 
-SHARD = re.compile(r"[A-Za-z0-9_]+-[0-9]{5,}\.tar")
+SHARD = re.compile(r"[A-Za-z0-9_]{1,64}-[0-9]{5,12}\.tar")
 HEX = re.compile(r"[0-9a-f]*")
 
 

@@ -166,7 +166,7 @@ class _Files:
                 stored = self._file(file).get_slice(f"{section}/{name}|{offset}")
                 pieces.append(stored[low - offset : high - offset])
                 reached = high
-        if reached != stop:
+        if reached != stop or not pieces:
             raise DataError(
                 f"holds elements {start} to {reached} of {section}/{name}, not to {stop}",
                 where=str(self._checkpoint.path),
