@@ -85,7 +85,7 @@ def survives(action, where: Path) -> None:
         assert str(where) in str(error), error
 
 
-@pytest.mark.parametrize("count", [COUNT, pytest.param(20_000, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [COUNT, pytest.param(5_000, marks=pytest.mark.full)])
 def test_damaged_arrays_and_tensors_are_refused_by_name(count, tmp_path):
     array, weights = tmp_path / "a.npy", tmp_path / "a.safetensors"
     real_array, real_weights = shards.npy_bytes(ARRAY), tensors_file(weights)
@@ -195,7 +195,7 @@ def test_sizes_in_a_tar_lead_neither_backwards_nor_into_memory(tmp_path):
         refused(lambda: tars.open_source(path, None), path)
 
 
-@pytest.mark.parametrize("count", [COUNT, pytest.param(20_000, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [COUNT, pytest.param(5_000, marks=pytest.mark.full)])
 def test_damaged_tars_are_refused_by_name(count, tmp_path):
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -212,7 +212,7 @@ def test_damaged_tars_are_refused_by_name(count, tmp_path):
     ("make", "use", "name"),
     [(make_shards, use_shards, "train.index.json"), (make_checkpoint, use_checkpoint, "8-001/manifest.json")],
 )
-@pytest.mark.parametrize("count", [COUNT, pytest.param(20_000, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [COUNT, pytest.param(5_000, marks=pytest.mark.full)])
 def test_an_index_or_manifest_that_lies_is_refused_and_never_followed(make, use, name, count, tmp_path):
     make(tmp_path)
     use(tmp_path)
@@ -257,7 +257,7 @@ IMAGES = ImagesInfo(32, 3, 2, ("a", "b"), {"train": 2})
         ("images.json", IMAGES.dump(), lambda folder: records.load(ImagesInfo, folder / "images.json")),
     ],
 )
-@pytest.mark.parametrize("count", [COUNT, pytest.param(20_000, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [COUNT, pytest.param(5_000, marks=pytest.mark.full)])
 def test_what_a_worker_is_told_is_read_with_its_types(name, record, read, count, tmp_path):
     path, real = tmp_path / name, records.dumps(record)
     path.write_bytes(real)

