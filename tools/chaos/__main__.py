@@ -25,14 +25,18 @@ INTERRUPTED = 130
 def main(arguments: list[str]) -> int:
     """Parse, run, print; the exit code."""
     wanted = options.parse(arguments)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts us in the background ignores it
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, interrupt)  # a shell that starts us in the background ignores it
+    signal.signal(signal.SIGTERM, interrupt)
     root = wanted.store_root or Path(tempfile.mkdtemp(prefix="stx-chaos-"))
     home = root / f"chaos-{wanted.seed}"
     if home.exists():
         say(f"{home} exists: an earlier run of this seed; remove it, or give another --store-root or --seed")
         return 2
-    home.mkdir(parents=True)
+    try:
+        home.mkdir(parents=True)
+    except OSError as error:
+        say(f"--store-root: {home} cannot be made: {error.strerror}; give a folder that you may write to")
+        return 2
     reports: list[Report] = []
     try:
         truth = undisturbed(wanted, home)
@@ -48,9 +52,16 @@ def main(arguments: list[str]) -> int:
         return error.exit_code
     print_totals(wanted, reports)
     if all(report.is_good for report in reports):
-        shutil.rmtree(home)
+        shutil.rmtree(home if wanted.store_root else root)
         return 0
     return 1
+
+
+def interrupt(_number: int, _frame: object) -> None:
+    """The first signal ends the run and all that it started; a second one must not cut that short."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def undisturbed(wanted: Options, home: Path) -> Untouched:
