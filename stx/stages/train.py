@@ -219,7 +219,7 @@ def _indivisible(chosen: Layout, global_batch: int, *, place: tuple[str | int, .
     return Problem(
         place,
         f"{chosen.nodes} node(s) x {chosen.ranks_per_node} ranks{rows} = {unit} does not divide the global batch",
-        f"every layout must divide it, because any may be used: {' or '.join(map(str, near))} would do here",
+        f"every layout must divide it, because any may be used; a product of {' or '.join(map(str, near))} would",
     )
 
 
