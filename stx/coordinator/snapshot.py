@@ -103,7 +103,8 @@ def _copy(sources: dict[str, bytes], path: Path) -> None:
     os.umask(umask | 0o022)  # also where the rest of the store is writable by a group
     try:
         for name, data in sources.items():
-            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            # Python makes this one by the umask of whoever runs from the copy, and a group might write there.
+            (aside / name).parent.joinpath("__pycache__").mkdir(parents=True, exist_ok=True)
             (aside / name).write_bytes(data)
         aside.rename(path)
     except OSError:

@@ -38,6 +38,16 @@ def test_a_process_that_runs_from_the_snapshot_makes_the_same_one(tmp_path):
     assert done.stdout.strip() == code.digest
 
 
+def test_whoever_runs_from_a_copy_by_a_umask_that_lets_the_group_write_leaves_it_usable(tmp_path):
+    code = snapshot.snapshot(Store(tmp_path))
+    environment = {"PYTHONPATH": str(code.path)}  # without the tests' PYTHONDONTWRITEBYTECODE
+    subprocess.run(
+        [sys.executable, "-c", "import stx.stages.train"], env=environment, cwd=tmp_path, umask=2, check=True
+    )
+    assert list((code.path / "stx" / "stages" / "__pycache__").glob("train.*.pyc"))
+    assert snapshot.snapshot(Store(tmp_path)) == code
+
+
 def test_a_damaged_copy_is_named(tmp_path):
     code = snapshot.snapshot(Store(tmp_path))
     (code.path / "stx" / "errors.py").write_text("")
@@ -47,8 +57,6 @@ def test_a_damaged_copy_is_named(tmp_path):
 
 def test_a_copy_that_others_could_have_changed_is_refused_by_name(tmp_path):
     code = snapshot.snapshot(Store(tmp_path))
-    cache = code.path / "stx" / "__pycache__"
-    cache.mkdir()
     for name, spoil in {
         "stx/errors.py": lambda path: path.chmod(0o664),
         "stx/model": lambda path: path.chmod(0o757),
