@@ -306,6 +306,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     record = records.read(file, limit=records.MANIFEST_BYTES)
     with records.understood(file):
         told = typed.build(_Manifest, {name: record[name] for name in _Manifest.__dataclass_fields__})
+        if typed.matching(float, record.get("seconds", 0.0)) < 0:
+            raise ValueError("it took less than no time")
         sizes = {name: math.prod(shape) for name, shape in told.shapes.items() if min(shape, default=0) >= 0}
         for one in told.files:
             if not _FILE.fullmatch(one.name):

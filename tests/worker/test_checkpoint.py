@@ -81,7 +81,12 @@ def damage_missing(path):
     (path / "rank-0.safetensors").unlink()
 
 
-DAMAGES = [damage_flip, damage_cut, damage_manifest, damage_missing]
+def damage_seconds(path):
+    record = records.read(path / "manifest.json")
+    records.write(path / "manifest.json", record | {"seconds": "long"})
+
+
+DAMAGES = [damage_flip, damage_cut, damage_manifest, damage_missing, damage_seconds]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
