@@ -244,11 +244,13 @@ class Loop:
         return checkpoint
 
     def publish(self, checkpoint: Checkpoint) -> None:
-        """Rank 0 publishes the milestone; the others wait for it at the next step's all-reduce."""
+        """Rank 0 publishes the milestone; the others wait for it here, where the limit is that of a save."""
+        began = time.monotonic()
+        self.attempt.heart.beat("save", images=self.progress.images, total=self.meter.total)
         if self.ranks.rank == 0:
-            began = time.monotonic()
             milestones.publish_milestone(self.attempt, checkpoint, info=self.meter.latest())
-            self.meter.paused(time.monotonic() - began)
+        self.ranks.agree(True)
+        self.meter.paused(time.monotonic() - began)
 
 
 def dump_progress(progress: Progress, *, attempt: int, updates: int) -> dict[str, object]:
