@@ -105,8 +105,9 @@ def append(path: Path, line: bytes) -> None:
     """Append one line (its newline is added here) in one write."""
     descriptor = _open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
-        write_all(descriptor, line + b"\n")
-        os.fsync(descriptor)
+        with _named(path):
+            write_all(descriptor, line + b"\n")
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -234,7 +235,8 @@ def _changing(folder: Path) -> Iterator[None]:
     descriptor = open_dir(folder)
     try:
         yield
-        os.fsync(descriptor)
+        with _named(folder):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -252,14 +254,22 @@ def _open(path: Path, flags: int) -> int:
 def _create(path: Path, chunks: Iterable[bytes]) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)
     try:
-        for chunk in chunks:
-            write_all(descriptor, chunk)
-        os.fsync(descriptor)
-    except OSError as error:
-        error.filename = error.filename or os.fspath(path)  # write(2) does not say which file met the full disk
-        raise
+        with _named(path):
+            for chunk in chunks:
+                write_all(descriptor, chunk)
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Around calls on a descriptor: write(2) and fsync(2) do not say which file met the full disk."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or os.fspath(path)
+        raise
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -205,7 +205,11 @@ class Coordinator:
             return [*self._failed(error), self._look(vertex)]
         except OSError as error:
             if error.errno not in FULL:
-                raise StoreError(f"cannot be written: {error.strerror}", where=str(error.filename)) from error
+                raise StoreError(
+                    f"cannot be written: {error.strerror}",
+                    where=str(error.filename),
+                    hint="jobs run on; when it can be written again, the same command goes on where it stopped",
+                ) from error
             return [Paused(self._clock(), f"{error.strerror}: {error.filename}"), self._look(vertex)]
 
     def _act(self, vertex: Vertex, action: Action) -> list[Event]:

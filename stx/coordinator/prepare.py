@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobs import files
-from jobs.outcome import FULL
+from jobs.outcome import FULL, cause_of
 from stx import records, sharing
 from stx.coordinator import lease
 from stx.coordinator.attempts import unmark_removed
@@ -67,7 +67,7 @@ def _try_links(root: Path) -> None:
         try:
             os.link(probe, twin)
         except OSError as error:
-            if error.errno in FULL:
+            if cause_of(error.errno) is not None:  # this disk is full or broken, which says nothing of links
                 raise
             raise StoreError(
                 f"no hard links here ({error.strerror})",
@@ -89,6 +89,8 @@ def writing(path: Path, *, flag: str = "--store") -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             words, hint = "the disk is full", f"free some space, or choose another {flag}"
+        elif cause_of(error.errno) is not None:
+            words, hint = f"cannot be written: {error.strerror}", "its disk or file system fails: look there first"
         else:
             words = f"cannot be written: {error.strerror}"
             hint = f"choose another {flag}, or ask its owner for permission to write"
