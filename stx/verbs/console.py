@@ -20,6 +20,7 @@ from stx.verbs.columns import Row
 
 SCHEMA = 1
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
+_from_cluster: list[str] = []  # at most one: the store that this process was given by a cluster file
 _COLOUR = re.compile("(" + "|".join(re.escape(f"\033[{code}m") for code in ("0", *_STYLES.values())) + ")")
 
 
@@ -48,16 +49,24 @@ def out_json(record: Mapping[str, Any]) -> None:
     out(json.dumps({"schema": SCHEMA, **record}, indent=2, allow_nan=False))
 
 
+def remember_store(folder: str) -> None:
+    """The store is that of the cluster file: commands to copy that do not name the file must name the folder."""
+    _from_cluster[:] = [folder]
+
+
 def next_commands(*commands: str) -> None:
-    """How every verb ends: what is useful now. A typed --store is repeated: lines are to be copied."""
+    """How every verb ends: what is useful now. A typed --store, or a cluster file's, is named: lines are to be copied."""
     for number, command in enumerate(commands):
         line = with_store(command, typed=sys.argv)
         say(styled("next: " if number == 0 else "      ", "dim", stream=sys.stderr) + line)
 
 
 def with_store(command: str, *, typed: Sequence[str]) -> str:
-    """`command` with the --store of the command line that was typed, before the remark in brackets."""
-    values = [word.removeprefix("--store=") for word in typed if word.startswith("--store=")]
+    """`command` with the --store of the command line that was typed, before the remark in brackets; with the cluster
+    file's where that decided and the command does not name the file.
+    """
+    values = [] if "--cluster" in command else list(_from_cluster)
+    values += [word.removeprefix("--store=") for word in typed if word.startswith("--store=")]
     values += [value for word, value in itertools.pairwise(typed) if word == "--store"]
     if not values or "--store" in command:
         return command

@@ -2,6 +2,7 @@
 FAIL, and what to do; exit code 2 where something FAILs. It changes nothing.
 """
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -31,7 +32,9 @@ def run(*, cluster: str | None, store: str | None, as_json: bool) -> int:
     else:
         console.say(summary(found))
         if not failed:
-            console.next_commands("stx plan FILE", "stx submit FILE --smoke   (two steps of everything first)")
+            there = f" --cluster {shlex.quote(cluster)}" if cluster else ""
+            remark = "   (two steps of everything first)"
+            console.next_commands(f"stx plan FILE{there}", f"stx submit FILE --smoke{there}{remark}")
     return 2 if failed else 0
 
 

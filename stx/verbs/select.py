@@ -19,6 +19,7 @@ from stx.errors import ConfigError
 from stx.named import unknown
 from stx.paths import KEY_DIGITS, ExperimentDir, Store
 from stx.spec import Graph, Node
+from stx.verbs import console
 
 KEY_PREFIX = re.compile(r"(?:[a-z]+-)?([0-9a-f]{4,64})")
 DEFAULT_STORE = "stx-store"
@@ -37,6 +38,8 @@ class Chosen:
 def store_root(given: str | None, *, cluster_store: str | None = None) -> Path:
     """--store, else $STX_STORE, else the cluster file's, else ./stx-store; absolute, because jobs start elsewhere."""
     chosen = given or os.environ.get("STX_STORE") or cluster_store or DEFAULT_STORE
+    if cluster_store and chosen is cluster_store:
+        console.remember_store(str(Path(chosen).expanduser().absolute()))
     return Path(chosen).expanduser().absolute()
 
 

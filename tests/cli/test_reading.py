@@ -178,6 +178,18 @@ def test_plan_keeps_every_option_in_the_command_it_ends_with(stx: Shell) -> None
     assert f"next: stx submit {path} --set 'stages.second.sweep={{seed: [3]}}' --cluster c.yaml\n" in told
 
 
+def test_the_store_of_a_cluster_file_is_in_the_commands_to_copy(stx: Shell) -> None:
+    place = stx.folder / "elsewhere"
+    (stx.folder / "c.yaml").write_text(f"store: {place}\npoll_s: 0.2\n")
+    del stx.env["STX_STORE"]
+    told = stx("submit", str(stx.write(CHAIN)), "--cluster", "c.yaml").stderr
+    assert f"next: stx status chain --store {place}\n" in told
+    assert f"stx report chain --store {place}\n" in told
+    assert "DONE" in stx("status", "chain", "--store", str(place)).stdout
+    told = stx("plan", str(stx.folder / "e.yaml"), "--cluster", "c.yaml").stderr
+    assert f"next: stx submit {stx.folder}/e.yaml --cluster c.yaml\n" in told
+
+
 def test_report_json_has_the_path(finished: Shell) -> None:
     answer = finished.json("report", "chain")
     assert Path(answer["report"]).read_text().startswith("# chain")
