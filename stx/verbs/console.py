@@ -55,7 +55,7 @@ def remember_store(folder: str) -> None:
 
 
 def next_commands(*commands: str) -> None:
-    """How every verb ends: what is useful now. A typed --store, or a cluster file's, is named: lines are to be copied."""
+    """How every verb ends: what is useful now. A typed --store, or a cluster file's, is named: lines are copied."""
     for number, command in enumerate(commands):
         line = with_store(command, typed=sys.argv)
         say(styled("next: " if number == 0 else "      ", "dim", stream=sys.stderr) + line)

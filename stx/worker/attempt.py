@@ -75,6 +75,7 @@ class Attempt:
     checkpoint_keep: int
     max_stall: float
     stop_lead_s: float
+    time_s: float
     science_digest: str
     accept_code: bool
     rank: int
@@ -143,6 +144,7 @@ class _Told:
     hang_after_s: Mapping[str, float]
     checkpoint: _Saving
     stop_lead_s: float
+    time_s: float
     science_digest: str
     accept_code: bool
 
@@ -168,6 +170,7 @@ def parse(folder: Path) -> Attempt:
         checkpoint_keep=told.checkpoint.keep,
         max_stall=told.checkpoint.max_stall,
         stop_lead_s=told.stop_lead_s,
+        time_s=told.time_s,
         science_digest=told.science_digest,
         accept_code=told.accept_code,
         rank=runtime.rank(),

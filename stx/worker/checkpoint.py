@@ -191,12 +191,14 @@ class Keeper:
     rejected: list[str] = field(default_factory=list)
     save_seconds: float = 0.0  # the last save of this attempt
     seconds_per_byte: float = 1 / ASSUMED_BYTES_PER_S  # of what one rank writes
+    restored_seconds: float = 0.0  # what writing the restored one took, by whatever number of ranks
 
     def expected_seconds(self, slices: Sequence[Slice]) -> float:
         """How long a save of these slices should take: measured at the last one, or at the one that was restored, in
-        seconds for each byte of a rank; assumed before the first.
+        seconds for each byte of a rank; assumed before the first. With more ranks than wrote the restored one, no less
+        than it took: the store may be what is slow.
         """
-        return sum(one.values.nbytes for one in slices) * self.seconds_per_byte
+        return max(self.restored_seconds, sum(one.values.nbytes for one in slices) * self.seconds_per_byte)
 
     def save(
         self, *, images: int, slices: Sequence[Slice], shapes: Mapping[str, Sequence[int]], progress: Mapping[str, Any]
@@ -223,6 +225,7 @@ class Keeper:
         self.ranks.agree(True)  # nobody runs ahead of the rename
         self.save_seconds = time.monotonic() - began
         self.seconds_per_byte = self.save_seconds / max(1, written[self.ranks.rank]["bytes"])
+        self.restored_seconds = 0.0
         size = sum(file["bytes"] for file in written)
         logger.info("saved checkpoint images=%d seconds=%.2f bytes=%d", images, self.save_seconds, size)
         return Checkpoint(final, manifest)
@@ -238,6 +241,7 @@ class Keeper:
                 checkpoint = opened(self.folder / name)
                 self._check_identity(checkpoint, accept_code=accept_code)
                 self.seconds_per_byte = checkpoint.seconds_per_byte
+                self.restored_seconds = float(checkpoint.manifest.get("seconds", 0.0))
                 return checkpoint
             logger.error("checkpoint %s is damaged and not used: %s", self.folder / name, fault)
             self.rejected.append(name)

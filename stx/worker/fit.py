@@ -88,7 +88,8 @@ def _loop(
         stop = runtime.stop_requested()
         due = time.monotonic() - saved_at >= pace.interval(attempt, save_seconds=keeper.save_seconds)
         if (stop or due or state.step == steps) and state.step > saved_step:
-            if not pace.fits(attempt, expected_seconds=keeper.expected_seconds(_slices(state)), stop=stop):
+            expected, first = keeper.expected_seconds(_slices(state)), not keeper.save_seconds
+            if not pace.fits(attempt, expected_seconds=expected, stop=stop, first=first):
                 attempt.notes.update({"saved": False, "recomputed_images": (state.step - saved_step) * batch})
                 raise Yielded
             attempt.heart.beat("save", images=state.step * batch, total=steps * batch)

@@ -223,7 +223,8 @@ class Loop:
     def save_fits(self, *, stop: bool) -> bool:
         """Whether the time that is left is enough for a save; rank 0's clock speaks for all."""
         expected = self.keeper.expected_seconds(self.partition.written())
-        return bool(self.ranks.agree(pace.fits(self.attempt, expected_seconds=expected, stop=stop)))
+        first = not self.keeper.save_seconds
+        return bool(self.ranks.agree(pace.fits(self.attempt, expected_seconds=expected, stop=stop, first=first)))
 
     def save(self) -> Checkpoint:
         """Save the state after the last step."""
@@ -267,7 +268,7 @@ def extended(lineage: Sequence[Sequence[int]], *, images: int, attempt: int) -> 
 
 def read_goals(attempt: Attempt, ranks: Ranks, *, global_batch: int) -> list[int]:
     """What is wanted now, ascending, as rank 0 sees it."""
-    goals = sorted(ranks.agree(sorted(attempt.wanted())))
+    goals = ranks.agree(sorted(attempt.wanted()) if ranks.rank == 0 else [])
     bad = [goal for goal in goals if goal % global_batch]
     if bad:
         raise StoreError(

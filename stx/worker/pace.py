@@ -17,12 +17,16 @@ def interval(attempt: Attempt, *, save_seconds: float) -> float:
     return max(attempt.checkpoint_every_s, save_seconds * (1 / attempt.max_stall - 1))
 
 
-def fits(attempt: Attempt, *, expected_seconds: float, stop: bool) -> bool:
+def fits(attempt: Attempt, *, expected_seconds: float, stop: bool, first: bool) -> bool:
     """Whether the time that is left is enough for a save.
 
-    Who was asked to stop is ended after `stop_lead_s`, whatever the job's own limit is.
+    Who was asked to stop is ended after `stop_lead_s`, whatever the job's own limit is. The `first` save of an attempt
+    is begun in the first half of its time whatever is expected: what an earlier attempt measured while the store
+    stalled must not keep all later ones from saving.
     """
     left = min(runtime.time_left(), attempt.stop_lead_s) if stop else runtime.time_left()
+    if first and not stop and left > attempt.time_s / 2:
+        return True
     enough = SAVE_MARGIN * expected_seconds <= left
     if not enough:
         logger.warning("save not begun expected_seconds=%.2f left_seconds=%.2f", expected_seconds, left)

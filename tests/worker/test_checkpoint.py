@@ -230,4 +230,6 @@ def test_a_save_is_expected_to_take_what_the_last_one_took(tmp_path):
     assert first.expected_seconds(twice) == pytest.approx(2 * size * first.save_seconds / written)
     second = keeper(tmp_path, attempt=2)
     second.restore(accept_code=False)
-    assert second.expected_seconds(twice) == pytest.approx(2 * size * manifest["seconds"] / written)
+    assert second.expected_seconds(twice) == manifest["seconds"], "fewer bytes a rank: the store may be what is slow"
+    many = [*twice] * written
+    assert second.expected_seconds(many) == pytest.approx(2 * size * manifest["seconds"])

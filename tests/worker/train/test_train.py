@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import json
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -203,6 +205,21 @@ def test_nothing_is_computed_that_cannot_be_saved(runs, monkeypatch):
         train.run(attempt)
     assert (attempt.notes["saved"], attempt.notes["images"], attempt.notes["unsaved_images"]) == (False, 80, 80)
     assert checkpoints.found(attempt.stage.checkpoints) == []
+
+
+def test_what_a_save_took_while_the_store_stalled_keeps_no_later_attempt_from_saving(runs, monkeypatch, stop):
+    attempt = runs.attempt(wants=(TOTAL,))
+    stop.after(4)
+    with pytest.raises(Yielded):
+        train.run(attempt)
+    stop.after(10**9)
+    (saved,) = checkpoints.found(attempt.stage.checkpoints)
+    manifest = json.loads((saved / "manifest.json").read_text())
+    (saved / "manifest.json").write_text(json.dumps(manifest | {"seconds": 1e6}))
+    again = runs.attempt(wants=(TOTAL,))
+    monkeypatch.setenv("STX_DEADLINE", str(time.monotonic() + again.time_s - 1))
+    train.run(again)
+    assert again.notes["to"] == TOTAL
 
 
 @pytest.mark.parametrize(("max_stall", "saves"), [(1.0, STEPS), (1e-9, 2)])
