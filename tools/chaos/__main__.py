@@ -45,6 +45,8 @@ def main(arguments: list[str]) -> int:
             reports.append(one_run(wanted, home, truth=truth, seed=wanted.seed + number))
             print_run(wanted, reports, truth=truth)
     except KeyboardInterrupt:
+        if reports:
+            print_totals(wanted, reports)
         say(f"interrupted; every process that was started is ended, and the stores are in {home}")
         return INTERRUPTED
     except StxError as error:
