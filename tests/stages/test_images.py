@@ -66,7 +66,7 @@ def test_limit_takes_the_same_number_of_each_class(expand, own, pets):
         ("folder: pets", "folder: nowhere", ".source.folder = nowhere", "No such file or directory"),
         ("folder: pets", "folder: nowhere", ".source.folder = nowhere", "declare num_images and num_classes"),
         ("folder: pets", "folder: ''", '.source.folder = ""', "must not be empty"),
-        ("folder: pets", "dataset: pets", ".source.dataset = pets", "no dataset on disk: dataset_info.json"),
+        ("folder: pets", "dataset: pets", ".source.dataset = pets", "no dataset on disk: it has no dataset_info.json"),
         ("folder: pets", 'tars: "pets/{0..1}.tar"', ".source.tars = ", "2 of 2 tars are missing"),
         (SOURCE, "source: pets", ".source = pets", "{folder: PATH, version: WORD}"),
         (SOURCE, "source: 3", ".source = 3", "{tars: PATH, version: WORD}"),
