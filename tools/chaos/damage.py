@@ -2,7 +2,7 @@
 
 scratch     working files: whoever reads them next does without
     checkpoint  a file of the newest checkpoint of a stage that has an older one
-    aside       what a dead attempt left half-written
+    aside       what a dead attempt or coordinator left half-written
     heartbeat   metrics   of the attempt that moved last
     journal     its last line, while no coordinator lives
 published   what was promised: whoever reads it next must refuse it by name, and nothing may be computed from it
@@ -12,6 +12,7 @@ published   what was promised: whoever reads it next must refuse it by name, and
 """
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from stx.paths import StageDir
 
 PROMISED = (b'"digest"', b'"info"')  # in artifact.json the keys are sorted: what lies between them is promised
 NEWEST = 2
+WRITER = re.compile(r"\.(\d+)-[0-9a-f]{8}\.tmp$")  # jobs.files: the process that writes a temporary file
 
 Busy = Callable[[Path], bool]
 
@@ -94,7 +96,7 @@ def targets(store: Path, target: str, *, busy: Busy) -> list[Path]:
             return _newest_checkpoints(stages)
         case "aside":
             free = [stage.path for stage in stages if not busy(stage.path)]
-            return [path for folder in free for path in _files(folder, ".*.aside/*", ".*.tmp")]
+            return [path for folder in free for path in _files(folder, ".*.aside/*", ".*.tmp") if _is_left(path)]
         case "heartbeat" | "metrics":
             suffix = "heartbeat.json" if target == "heartbeat" else "metrics.jsonl"
             return _moved_last([path for stage in stages for path in stage.path.glob(f"attempts/*/{suffix}")])
@@ -107,6 +109,12 @@ def targets(store: Path, target: str, *, busy: Busy) -> list[Path]:
         case "record":
             return [path for stage in stages for path in _files(stage.path, "stage.json", "*.intent.json")]
     raise ValueError(f"no class of files {target!r}")
+
+
+def _is_left(path: Path) -> bool:
+    """Whether nobody writes this file any more: one that is about to be linked to its name is a record already."""
+    writer = WRITER.search(path.name)
+    return writer is None or not Path("/proc", writer[1]).exists()
 
 
 def _newest_checkpoints(stages: Sequence[StageDir]) -> list[Path]:

@@ -1,6 +1,7 @@
 """Damaged files: what is chosen, how it is spoilt, whether a message names it, and that it comes back."""
 
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -117,6 +118,15 @@ def store(tmp_path):
 def test_each_class_of_files_is_found(store, target, expected):
     found = damage.targets(store, target, busy=lambda stage: False)
     assert sorted(str(path.relative_to(store / "stages")) for path in found) == expected
+
+
+def test_a_temporary_file_is_left_alone_while_its_writer_lives(store):
+    """The next moment it is linked to its name: a damaged record that no backup bears the name of."""
+    folder = store / "stages/train-1/attempts"
+    (folder / f".002.intent.json.{os.getpid()}-0123abcd.tmp").write_text("{}")
+    (folder / ".002.intent.json.4194305-0123abcd.tmp").write_text("{}")
+    found = damage.targets(store, "aside", busy=lambda stage: False)
+    assert [path.name for path in found if path.parent == folder] == [".002.intent.json.4194305-0123abcd.tmp"]
 
 
 def test_nothing_aside_is_touched_where_somebody_works(store):
