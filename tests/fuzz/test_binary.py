@@ -240,6 +240,7 @@ ATTEMPT = {
     "hang_after_s": {"start": 1.0, "other": 2.0},
     "checkpoint": {"every_s": 30.0, "keep": 2, "max_stall": 0.01},
     "stop_lead_s": 9.0,
+    "time_s": 3600.0,
     "science_digest": "d",
     "accept_code": False,
 }
