@@ -90,7 +90,8 @@ def writing(path: Path, *, flag: str = "--store") -> Iterator[None]:
         if error.errno in FULL:
             words, hint = "the disk is full", f"free some space, or choose another {flag}"
         elif cause_of(error.errno) is not None:
-            words, hint = f"cannot be written: {error.strerror}", "its disk or file system fails: look there first"
+            words = f"cannot be written: {error.strerror}"
+            hint = f"its disk or file system fails: look there first, or choose another {flag}"
         else:
             words = f"cannot be written: {error.strerror}"
             hint = f"choose another {flag}, or ask its owner for permission to write"
