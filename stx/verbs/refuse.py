@@ -3,27 +3,20 @@
 Only what is still to be run counts: nobody needs the program of a stage that is finished.
 """
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import stx
 from jobs import slots
 from jobs.launcher import Launcher
-from stx import plan
 from stx.config.cluster import Cluster
 from stx.config.load import Experiment
 from stx.coordinator import layouts
 from stx.errors import PlanError
 from stx.plan import PlanLine
-from stx.spec import Graph
 from stx.verbs.launching import launcher_of
 
-CHECK_LIMIT_S = 300
 RUNNABLE = "give the path of a program that can be run, or the name of one that is on PATH"
 
 
@@ -73,34 +66,6 @@ def missing_program(program: str) -> str:
     if os.sep not in program:
         return f"no program {program} is on PATH"
     return f"{program} {'cannot be run' if Path(program).exists() else 'does not exist'}"
-
-
-def check_models(graph: Graph, lines: Sequence[PlanLine]) -> None:
-    """Build every model that is still to be trained on the meta device, in a child, so that torch is not imported
-    here.
-    """
-    todo = {line.node.key for line in lines if line.node.spec.kind == "train" and str(line.verb) != "cached"}
-    nodes = tuple(node for node in graph.nodes if node.key in todo)
-    shapes = plan.shapes(Graph(graph.experiment, nodes)) if nodes else []
-    if not shapes:
-        return
-    argv = [sys.executable, "-m", "stx.worker", "check"]
-    env = os.environ | {"PYTHONPATH": path_with(Path(stx.__file__).parent.parent)}
-    done = subprocess.run(
-        argv, input=json.dumps(shapes), env=env, capture_output=True, text=True, timeout=CHECK_LIMIT_S, check=False
-    )
-    if done.returncode != 0:
-        raise refused_model(done.returncode, out=done.stdout, err=done.stderr)
-
-
-def refused_model(code: int, *, out: str, err: str) -> PlanError:
-    """What the worker refused, in its own words: one JSON object with where, what and hint on its standard output."""
-    try:
-        said = json.loads(out)
-        return PlanError(said["what"], where=said["where"], hint=said["hint"])
-    except (ValueError, KeyError, TypeError):
-        tail = "\n    ".join(err.strip().splitlines()[-20:])
-        return PlanError(f"the check of the models ended with exit code {code}", hint=tail or None)
 
 
 def path_with(folder: Path) -> str:

@@ -24,11 +24,10 @@ from stx.coordinator.status import Observer
 from stx.errors import ConfigError, LeaseHeld, StxError
 from stx.plan.smoke import smoke as smoked
 from stx.report.words import plural
-from stx.verbs import advice, console, differences, driving, live, plan, smoke
+from stx.verbs import advice, console, differences, driving, live, models, plan, smoke
 from stx.verbs.plan import Planned
-from stx.verbs.refuse import check_models, path_with
+from stx.verbs.refuse import path_with
 
-CHECK_LIMIT_S = 300
 REPORT_LIMIT_S = 300
 START_LIMIT_S = 600
 WATCH_S = 0.5
@@ -56,11 +55,11 @@ def run(wishes: Wishes) -> int:
     if _attachable(planned, wishes):
         return watch(planned)
     detach = planned.cluster.coordinator.where == "detached" if wishes.detach is None else wishes.detach
-    if not detach:
-        check_models(planned.graph, planned.lines)
     check_store(planned.store)
     with writing(planned.store.root):
         code = snapshot.snapshot(planned.store)
+    if not detach:  # the detached one does
+        models.check(planned.graph, planned.lines, code=code)
     if small is not None and not detach:
         ended = smoke.run(small, code=code, accept_code=wishes.accept_code)
         if ended != 0:
