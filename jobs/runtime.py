@@ -154,6 +154,7 @@ class Heart:
         self._path = AttemptDir(attempt_dir).heartbeat if rank() == 0 else None
         self._every_s = every_s
         self._next = 0.0
+        self._numbers: dict[str, float] = {}
         self.counter = 0
         self.phase = "start"
         self.failures = 0
@@ -164,7 +165,7 @@ class Heart:
         start = time.monotonic()
         due = self.counter == 0 or phase != self.phase or start >= self._next
         self.counter += 1
-        self.phase = phase
+        self.phase, self._numbers = phase, numbers
         if self._path is None or not due:
             return
         record = {"counter": self.counter, "phase": phase, "time": time.time(), "numbers": numbers}
@@ -177,6 +178,10 @@ class Heart:
             self.writing = False
         now = time.monotonic()
         self._next = now + max(self._every_s, _WRITE_SHARE * (now - start))
+
+    def again(self) -> None:
+        """Count once more, in the phase and with the numbers of the last beat: for each piece of something long."""
+        self.beat(self.phase, **self._numbers)
 
 
 def finish(

@@ -35,8 +35,13 @@ from stx.worker.ranks import Ranks
 logger = logging.getLogger(__name__)
 FORMAT = 1
 _FILE = re.compile(r"rank-[0-9]{1,7}\.safetensors")
+_PIECE = 64 << 20  # bytes written between two beats of the heart
 # What a rank is expected to write in a second until a save was measured: a slow share of a network file system.
 ASSUMED_BYTES_PER_S = 200e6
+
+
+def unwatched() -> None:
+    """The beat of who is watched by nobody."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +94,11 @@ class _Manifest:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint whose files verified."""
+    """A complete checkpoint whose files verified. `beat` is called for each piece that is read."""
 
     path: Path
     manifest: Mapping[str, Any]
+    beat: Callable[[], None] = field(default=unwatched, compare=False)
 
     @property
     def images(self) -> int:
@@ -165,6 +171,7 @@ class _Files:
             if low == reached and low < high:
                 stored = self._file(file).get_slice(f"{section}/{name}|{offset}")
                 pieces.append(stored[low - offset : high - offset])
+                self._checkpoint.beat()
                 reached = high
         if reached != stop or not pieces:
             raise DataError(
@@ -181,13 +188,16 @@ class _Files:
 
 @dataclass
 class Keeper:
-    """The checkpoints of one stage: saves, finds, keeps the newest `keep`."""
+    """The checkpoints of one stage: saves, finds, keeps the newest `keep`. `beat` is called for each piece that is
+    written or read: what is slow and moves is no hang.
+    """
 
     folder: Path
     attempt: int
     identity: Identity
     ranks: Ranks
     keep: int
+    beat: Callable[[], None] = unwatched
     rejected: list[str] = field(default_factory=list)
     save_seconds: float = 0.0  # the last save of this attempt
     seconds_per_byte: float = 1 / ASSUMED_BYTES_PER_S  # of what one rank writes
@@ -208,9 +218,9 @@ class Keeper:
         name = f"{images}-{self.attempt:03d}"
         final, aside = self.folder / name, self.folder / f".{name}.aside"
         if self.ranks.agree(final.exists()):
-            return opened(final)
+            return opened(final, beat=self.beat)
         aside.mkdir(parents=True, exist_ok=True)
-        written = self.ranks.gather(write_rank_file(aside, rank=self.ranks.rank, slices=slices))
+        written = self.ranks.gather(write_rank_file(aside, rank=self.ranks.rank, slices=slices, beat=self.beat))
         manifest = {"format": FORMAT, "images": images, "attempt": self.attempt, "world_size": self.ranks.size}
         manifest |= {"files": written, "shapes": {name: list(shape) for name, shape in shapes.items()}}
         manifest |= {
@@ -228,7 +238,7 @@ class Keeper:
         self.restored_seconds = 0.0
         size = sum(file["bytes"] for file in written)
         logger.info("saved checkpoint images=%d seconds=%.2f bytes=%d", images, self.save_seconds, size)
-        return Checkpoint(final, manifest)
+        return Checkpoint(final, manifest, self.beat)
 
     def restore(self, *, accept_code: bool) -> Checkpoint | None:
         """The newest checkpoint that verifies, None if there is none; all ranks call it together and get the same."""
@@ -238,7 +248,7 @@ class Keeper:
         for name in reversed(names):
             fault = self._fault(self.folder / name)
             if fault is None:
-                checkpoint = opened(self.folder / name)
+                checkpoint = opened(self.folder / name, beat=self.beat)
                 self._check_identity(checkpoint, accept_code=accept_code)
                 self.seconds_per_byte = checkpoint.seconds_per_byte
                 self.restored_seconds = float(checkpoint.manifest.get("seconds", 0.0))
@@ -255,7 +265,7 @@ class Keeper:
 
     def _fault(self, path: Path) -> str | None:
         """What is wrong with a checkpoint; ranks share the reading and all get the same answer."""
-        faults = self.ranks.gather(verify(path, share=self.ranks.rank, of=self.ranks.size))
+        faults = self.ranks.gather(verify(path, share=self.ranks.rank, of=self.ranks.size, beat=self.beat))
         return next((fault for fault in faults if fault), None)
 
     def _check_identity(self, checkpoint: Checkpoint, *, accept_code: bool) -> None:
@@ -299,9 +309,9 @@ def found(folder: Path) -> list[Path]:
     return [path for match, path in sorted(named, key=lambda pair: (int(pair[0][1]), int(pair[0][2])))]
 
 
-def opened(path: Path) -> Checkpoint:
+def opened(path: Path, *, beat: Callable[[], None] = unwatched) -> Checkpoint:
     """The checkpoint at `path`, which the caller has verified."""
-    return Checkpoint(path, read_manifest(path))
+    return Checkpoint(path, read_manifest(path), beat)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -322,7 +332,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return record
 
 
-def verify(path: Path, *, share: int = 0, of: int = 1) -> str | None:
+def verify(path: Path, *, share: int = 0, of: int = 1, beat: Callable[[], None] = unwatched) -> str | None:
     """What is wrong with the checkpoint at `path`, or None. One of `of` readers takes every `of`-th file."""
     try:
         manifest = read_manifest(path)
@@ -332,7 +342,7 @@ def verify(path: Path, *, share: int = 0, of: int = 1) -> str | None:
         for file in listed:
             if (path / file["name"]).stat().st_size != file["bytes"]:
                 return f"{file['name']} has not {file['bytes']} bytes"
-            if records.file_digest(path / file["name"]) != file["sha256"]:
+            if records.file_digest(path / file["name"], beat=beat) != file["sha256"]:
                 return f"{file['name']} has another sha256 than its manifest says"
             with tensors.opened(path / file["name"]):
                 pass
@@ -341,7 +351,9 @@ def verify(path: Path, *, share: int = 0, of: int = 1) -> str | None:
     return None
 
 
-def write_rank_file(aside: Path, *, rank: int, slices: Sequence[Slice]) -> dict[str, Any]:
+def write_rank_file(
+    aside: Path, *, rank: int, slices: Sequence[Slice], beat: Callable[[], None] = unwatched
+) -> dict[str, Any]:
     """Write this rank's slices; the entry of the manifest."""
     name = f"rank-{rank}.safetensors"
     digest, size = hashlib.sha256(), 0
@@ -349,9 +361,12 @@ def write_rank_file(aside: Path, *, rank: int, slices: Sequence[Slice]) -> dict[
     def measured() -> Iterator[bytes | memoryview]:
         nonlocal size
         for chunk in tensors.chunks({one.key: one.values for one in slices}):
-            digest.update(chunk)
-            size += len(chunk)
-            yield chunk
+            for begin in range(0, len(chunk), _PIECE):
+                piece = chunk[begin : begin + _PIECE]
+                digest.update(piece)
+                size += len(piece)
+                yield piece
+                beat()
 
     temp = files.write_temp(aside / name, measured())
     temp.rename(aside / name)

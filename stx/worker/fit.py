@@ -72,7 +72,9 @@ def fit(
 def keeper_of(attempt: Attempt) -> Keeper:
     """The checkpoints of a one-rank stage."""
     identity = Identity(attempt.key, attempt.spec.recipe, attempt.science_digest)
-    return Keeper(attempt.stage.checkpoints, attempt.number, identity, ALONE, attempt.checkpoint_keep)
+    return Keeper(
+        attempt.stage.checkpoints, attempt.number, identity, ALONE, attempt.checkpoint_keep, attempt.heart.again
+    )
 
 
 def _loop(

@@ -73,6 +73,7 @@ def start(attempt: Attempt, ranks: Ranks) -> Loop:
         Identity(attempt.key, attempt.spec.recipe, attempt.science_digest),
         ranks,
         attempt.checkpoint_keep,
+        attempt.heart.again,
     )
     restored = keeper.restore(accept_code=attempt.accept_code)
     if restored is not None and ranks.rank == 0:

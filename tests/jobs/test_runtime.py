@@ -203,6 +203,15 @@ def test_the_heart_writes_every_time_when_it_may(tmp_path: Path) -> None:
     assert read_heart(tmp_path)["counter"] == 3
 
 
+def test_a_piece_of_something_long_beats_on_in_the_same_phase_with_the_same_numbers(tmp_path: Path) -> None:
+    heart = Heart(tmp_path, every_s=0)
+    heart.beat("save", images=64)
+    heart._next = 0.0
+    heart.again()
+    record = read_heart(tmp_path)
+    assert (record["counter"], record["phase"], record["numbers"]) == (2, "save", {"images": 64})
+
+
 def test_a_beat_that_cannot_be_written_is_counted_and_ends_nothing(tmp_path: Path) -> None:
     heart = Heart(tmp_path / "gone")
     heart.beat("start")

@@ -43,6 +43,27 @@ def test_what_was_saved_is_read_back_with_its_shapes_and_progress(tmp_path):
     assert torch.equal(read.read("master")["a"], torch.arange(6.0).reshape(2, 3) + 0.5)
 
 
+def test_every_piece_of_a_save_and_of_a_restore_beats_the_heart(tmp_path, monkeypatch):
+    plain = checkpoints.write_rank_file(tmp_path, rank=0, slices=slices())
+    beats = []
+    one = keeper(tmp_path / "checkpoints")
+    one.beat = lambda: beats.append(1)
+    monkeypatch.setattr(checkpoints, "_PIECE", 8)
+    monkeypatch.setattr(records, "_PIECE", 16)
+    saved = save(one, 64)
+    written = saved.manifest["files"][0]
+    assert written["sha256"] == plain["sha256"], "pieces are no other bytes"
+    assert len(beats) == -(-written["bytes"] // 8), "8 bytes of length, the header and every tensor are whole pieces"
+    beats.clear()
+    read = one.restore(accept_code=False)
+    assert len(beats) == -(-written["bytes"] // 16)
+    beats.clear()
+    read.fill([Slice(one.section, one.name, 0, torch.zeros_like(one.values)) for one in slices()])
+    assert len(beats) == len(slices())
+    read.read("master")
+    assert len(beats) == len(slices()) + 2
+
+
 def test_there_is_nothing_to_restore_at_first(tmp_path):
     assert restore(tmp_path / "checkpoints") is None
 

@@ -54,6 +54,13 @@ def metrics(attempt):
     return [json.loads(line) for line in attempt.folder.metrics.read_text().splitlines()]
 
 
+def test_a_checkpoint_beats_the_heart_of_its_attempt(workshop):
+    attempt = workshop.attempt("classifier", science={})
+    attempt.heart.beat("save", images=8)
+    fits.keeper_of(attempt).beat()
+    assert (attempt.heart.counter, attempt.heart.phase) == (2, "save")
+
+
 def test_a_fit_learns_and_logs_what_it_did(workshop):
     attempt = workshop.attempt("classifier", science={})
     run(attempt)
