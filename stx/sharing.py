@@ -4,6 +4,8 @@ private   a store's directory as mkdir leaves it: its owner writes, others read 
 shared    a directory that is setgid and writable by its group (mkdir; chgrp GROUP; chmod 3770): everything made inside
           is the group's and writable by it, whatever the umask of who makes it (jobs.files.share)
 refused   a directory that anyone may write into: whoever plants files there decides what your jobs read and run
+told      a directory above it that anyone may write into, not sticky as /tmp is: whoever is on this machine may put
+          another store in its place. Kubernetes' emptyDir and WSL's mounts are so, where nobody else is
 
 The mode of the store's own directory decides, at every opening: nothing else records it. Stages are common property:
 a finished one serves all, an attempt of another member's is waited for. An experiment is its user's alone: user.json,
@@ -38,16 +40,28 @@ def open_store(store: Store) -> None:
         raise StoreError("cannot be read: Permission denied", where=str(error.filename), hint=hint) from error
 
 
-def _refuse_writable(root: Path) -> None:
-    for folder in (root, *root.parents):
+def exposed(store: Store) -> tuple[str, str] | None:
+    """What is wrong above a store that anyone may move away, and what to do: it is for people, nothing is refused."""
+    for folder in store.root.resolve().parents:
         try:
             mode = folder.stat().st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # not made yet
-        if folder == root and mode & stat.S_IWOTH:
-            raise _writable(folder, mode, hint=f"chmod o-w {folder}; to share it with a group: chmod 3770 {folder}")
+        except OSError:
+            continue  # not made yet; or nobody may look
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            raise _writable(folder, mode, hint=f"chmod o-w {folder}, or chmod +t {folder}; or choose another --store")
+            what = (
+                f"anyone on this machine may put another store in its place: {folder} has mode {stat.S_IMODE(mode):o}"
+            )
+            return what, f"chmod o-w {folder}, or chmod +t {folder}; or another --store; where you are alone, leave it"
+    return None
+
+
+def _refuse_writable(root: Path) -> None:
+    try:
+        mode = root.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return  # not made yet
+    if mode & stat.S_IWOTH:
+        raise _writable(root, mode, hint=f"chmod o-w {root}; to share it with a group: chmod 3770 {root}")
 
 
 def _refuse_writable_inside(folder: Path) -> None:

@@ -36,13 +36,18 @@ def test_a_store_that_anybody_may_write_into_is_refused_with_the_command_that_me
     sharing.open_store(store)
 
 
-def test_a_folder_above_it_may_be_writable_by_anybody_only_if_it_is_sticky_as_tmp_is(tmp_path: Path) -> None:
+def test_a_folder_above_it_that_anybody_may_write_into_is_told_and_not_refused(tmp_path: Path) -> None:
+    below = Store(tmp_path / "a" / "b" / "new" / "store")
     for folder in (tmp_path / "a", tmp_path / "a" / "b"):
         folder.mkdir(exist_ok=True)
         folder.chmod(0o777)
-        assert refused(Store(tmp_path / "a" / "b" / "new" / "store")).where in {str(folder), str(tmp_path / "a")}
+        sharing.open_store(below)
+        told = sharing.exposed(below)
+        assert told is not None
+        assert f"{folder} has mode 777" in told[0]
+        assert f"chmod +t {folder}" in told[1]
         folder.chmod(0o1777)
-        sharing.open_store(Store(folder / "new" / "store"))
+        assert sharing.exposed(below) is None, "sticky, as /tmp is"
 
 
 def test_the_stores_own_directory_may_be_a_link_and_nothing_in_it(store: Store, tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ def store(place: Store) -> Iterator[Check]:
         yield from shared_with(place)
     else:
         yield good("store", f"{place.root} will be made by the first submit, below {folder}")
+    if told := sharing.exposed(place):
+        yield warn("above the store", *told)
     probe = folder / f".doctor-{secrets.token_hex(4)}"
     try:
         probe.mkdir()

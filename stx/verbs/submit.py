@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs import files
-from stx import records
+from stx import records, sharing
 from stx.coordinator import inbox, lease, snapshot
 from stx.coordinator.prepare import check_store, writing
 from stx.coordinator.snapshot import Code
@@ -52,6 +52,8 @@ def run(wishes: Wishes) -> int:
     planned = plan.prepare(wishes.file, sets=wishes.sets, cluster=wishes.cluster, store=wishes.store)
     small = _smoke(wishes, planned)
     console.say(plan.show(planned, every=False, stream=sys.stderr))
+    if told := sharing.exposed(planned.store):
+        console.say(f"warning: {told[0]}\n  {told[1]}")
     if _attachable(planned, wishes):
         return watch(planned)
     detach = planned.cluster.coordinator.where == "detached" if wishes.detach is None else wishes.detach

@@ -130,6 +130,14 @@ def test_how_a_store_is_shared_is_said(place, mode, level, words, umask_kept):
     assert words in check.words
 
 
+@pytest.mark.parametrize(("mode", "told"), [(0o777, [Level.WARN]), (0o1777, []), (0o755, [])])
+def test_a_folder_above_the_store_where_anyone_may_exchange_it_is_a_warning(place, mode, told):
+    place.root.parent.chmod(mode)
+    found = list(store_checks.store(place))
+    assert [check.level for check in found if check.name == "above the store"] == told
+    assert only(found, "sharing").level is Level.OK
+
+
 def test_folders_from_before_a_store_was_shared_are_named(place, umask_kept):
     place.root.chmod(0o3770)
     found = list(store_checks.shared_with(place))
