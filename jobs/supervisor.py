@@ -6,8 +6,7 @@
     watch     forward USR2 and TERM; ask for a save at the time limit less stop_lead_s; end all at the time limit, and
               when one rank dies by a signal, exits with a code other than 0 and 75, or hangs (jobs/guard.py): TERM to
               everything, 5 s, KILL. Where a rank hung, all say first where they are
-    conclude  a SETUP outcome for ranks that never came alive; one rank's failure as the outcome of those that were
-              ended for it; nothing for a rank that was alive and left no outcome: the coordinator judges that
+    conclude  say for the ranks what they cannot say any more (jobs/conclusion.py)
 
 It never execs, so the scheduler's idea of the job and the job are one. It exits 0 when every rank exited 0 or 75; what
 happened is in the outcomes.
@@ -19,20 +18,20 @@ import os
 import signal
 import time
 from collections.abc import Set
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs import files, guard, hangs, outcome, processes, slots, typed
+from jobs import files, guard, hangs, memory, outcome, processes, slots, typed
+from jobs.conclusion import Ending, Rank, conclude, log, publish, said, setup_failure
 from jobs.environment import environment
 from jobs.files import AttemptDir
 from jobs.guard import Guard
 from jobs.hangs import Hang
+from jobs.memory import OomKiller
 from jobs.outcome import EXIT_YIELDED, Outcome
 from jobs.spec import Cause, JobSpec, Result
 
 END_GRACE_S = 5.0
 SLOT_POLL_S = 0.05
-LOG_LINES, LOG_BYTES = 20, 65536
 
 FORWARDED = frozenset({signal.SIGUSR2, signal.SIGTERM})
 BLOCKED_IN_RANKS = FORWARDED | {signal.SIGUSR1}
@@ -51,18 +50,18 @@ def main(arguments: list[str]) -> int:
         if not outcome.insist(lambda: _claim(attempt)):
             return 0
     except OSError as error:
-        _log(f"cannot begin: {error}")
+        log(f"cannot begin: {error}")
         return 1
     try:
         job = _job(attempt)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        _publish(attempt, _setup_failure(0, f"{attempt.intent} cannot be used: {error!r}", error))
+        publish(attempt, setup_failure(0, f"{attempt.intent} cannot be used: {error!r}", error))
         return 1
     try:
         claim = _wait_for_slots(attempt, job, slots_dir)
     except (OSError, ValueError) as error:
         for rank in range(job.resources.ranks):
-            _publish(attempt, _setup_failure(rank, f"the slots in {slots_dir} cannot be used: {error}", error))
+            publish(attempt, setup_failure(rank, f"the slots in {slots_dir} cannot be used: {error}", error))
         return 1
     if claim is None:
         return 0
@@ -80,7 +79,7 @@ def _close_inherited() -> None:
 def _claim(attempt: AttemptDir) -> bool:
     """Whether this process is the one that runs the attempt; says so in started.json."""
     if attempt.verdict.exists():
-        _log("the attempt was judged before it started; nothing to do")
+        log("the attempt was judged before it started; nothing to do")
         return False
     me = processes.me()
     record = {
@@ -94,7 +93,7 @@ def _claim(attempt: AttemptDir) -> bool:
     # Ours also when an earlier try made the link and failed after it.
     ours = files.publish(attempt.started, data) or files.read(attempt.started) == data
     if not ours:
-        _log(f"another job runs this attempt: {(files.read(attempt.started) or b'')!r}; nothing to do")
+        log(f"another job runs this attempt: {(files.read(attempt.started) or b'')!r}; nothing to do")
     return ours
 
 
@@ -125,17 +124,8 @@ def _wait_for_slots(attempt: AttemptDir, job: JobSpec, folder: Path | None) -> s
         stopped = _next_of(FORWARDED, within_s=SLOT_POLL_S) is not None
     claim.release()
     for rank in range(job.resources.ranks):
-        _publish(attempt, Outcome(rank, Result.YIELDED, message="stopped before it started", info={"started": False}))
+        publish(attempt, Outcome(rank, Result.YIELDED, message="stopped before it started", info={"started": False}))
     return None
-
-
-@dataclass
-class Rank:
-    """One child: `code` is None while it runs; negative for a signal, as in subprocess."""
-
-    number: int
-    pid: int
-    code: int | None = None
 
 
 class Supervisor:
@@ -150,6 +140,7 @@ class Supervisor:
         self._hang: Hang | None = None
         self._start_error: Outcome | None = None
         self._told_to_end = False
+        self._oom = OomKiller(memory.own_cgroup())
         self._guard = Guard(attempt, ranks=job.resources.ranks, start_limit_s=job.start_limit_s)
         start = time.monotonic()
         self._kill_at = start + job.resources.time_s
@@ -164,7 +155,8 @@ class Supervisor:
             self._gather_stacks()
         finally:
             self._end_all()  # whatever goes wrong here leaves nobody behind
-        self._conclude()
+        ending = Ending(self._start_error, self._hang, self._culprit, self._told_to_end, self._oom.kills())
+        conclude(self._attempt, self._ranks, of=self._job.resources.ranks, ending=ending)
         return 1 if self._start_error or self._hang or any(self._failed(rank) for rank in self._ranks) else 0
 
     def _over(self) -> bool:
@@ -178,10 +170,10 @@ class Supervisor:
                 self._ranks.append(Rank(number, self._spawn(number)))
         except OSError as error:
             message = f"{self._job.argv[0]}: cannot be started in {self._job.cwd}: {error}"
-            self._start_error = _setup_failure(len(self._ranks), message, error)
-            _log(message)
+            self._start_error = setup_failure(len(self._ranks), message, error)
+            log(message)
             return
-        _log(f"started ranks={len(self._ranks)} pids={[rank.pid for rank in self._ranks]} gpus={self._gpus}")
+        log(f"started ranks={len(self._ranks)} pids={[rank.pid for rank in self._ranks]} gpus={self._gpus}")
 
     def _spawn(self, number: int) -> int:
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
@@ -216,7 +208,7 @@ class Supervisor:
 
     def _deadline(self) -> None:
         if time.monotonic() >= self._kill_at:
-            _log(f"time limit reached time_s={self._job.resources.time_s}")
+            log(f"time limit reached time_s={self._job.resources.time_s}")
             self._told_to_end = True
         elif time.monotonic() >= self._stop_at:
             self._stop_at = float("inf")
@@ -230,9 +222,9 @@ class Supervisor:
 
     def _hung(self, hang: Hang) -> None:
         """A rank that cannot end itself. One that hangs on its way out, after a good outcome, did its work."""
-        _log(f"hung: {hang.message}")
+        log(f"hung: {hang.message}")
         rank = self._ranks[hang.rank]
-        word = _said(self._attempt, hang.rank)
+        word = said(self._attempt, hang.rank)
         if word is not None and word.result is not Result.FAILED:
             os.kill(rank.pid, signal.SIGKILL)
             return
@@ -240,10 +232,10 @@ class Supervisor:
 
     def _gather_stacks(self) -> None:
         """Where one rank hung, what the others wait for tells why."""
-        word = None if self._culprit is None else _said(self._attempt, self._culprit.number)
+        word = None if self._culprit is None else said(self._attempt, self._culprit.number)
         if self._hang or (word is not None and word.cause is Cause.HANG):
             guard.gather_stacks(self._attempt, self._running())
-            _log(f"stacks written files={[path.name for path in self._attempt.all_stacks()]}")
+            log(f"stacks written files={[path.name for path in self._attempt.all_stacks()]}")
         if self._hang is None:
             return
         if pid := self._running().get(self._hang.rank):
@@ -251,7 +243,7 @@ class Supervisor:
         hangs.publish(self._attempt, self._hang)  # after the stacks: who finds it writes its own, and ends
 
     def _forward(self, number: int) -> None:
-        _log(f"forwarding signal={signal.Signals(number).name}")
+        log(f"forwarding signal={signal.Signals(number).name}")
         if number == signal.SIGTERM and is_cancelled(self._attempt):
             self._told_to_end = True
             return
@@ -267,7 +259,7 @@ class Supervisor:
             pid, status = os.waitpid(rank.pid, os.WNOHANG)
             if pid:
                 rank.code = os.waitstatus_to_exitcode(status)
-                _log(f"ended rank={rank.number} code={rank.code}")
+                log(f"ended rank={rank.number} code={rank.code}")
                 if self._culprit is None and self._failed(rank):
                     self._culprit = rank
 
@@ -275,7 +267,7 @@ class Supervisor:
         """Whether its end ends the others. A rank that crashed on its way out, after a good outcome, did its work."""
         if rank.code in (0, EXIT_YIELDED):
             return False
-        word = _said(self._attempt, rank.number)
+        word = said(self._attempt, rank.number)
         return word is None or word.result is Result.FAILED
 
     def _end_all(self) -> None:
@@ -301,78 +293,14 @@ class Supervisor:
             if process.pid != me.pid and (process.group in groups or (leader and process.session == me.pid))
         ]
 
-    def _conclude(self) -> None:
-        failure = None if self._culprit is None else self._ended_by_itself(self._culprit)
-        for number in range(self._job.resources.ranks):
-            if _said(self._attempt, number) is not None:
-                continue
-            if self._start_error:
-                _publish(self._attempt, replace(self._start_error, rank=number))
-            elif failure is not None and failure.result is Result.FAILED:
-                message = f"ended because rank {failure.rank} failed: {failure.message}"
-                _publish(self._attempt, Outcome(number, Result.FAILED, failure.cause, message))
-            elif self._culprit is None and not self._told_to_end:
-                self._speak_for(self._ranks[number])
-
-    def _ended_by_itself(self, rank: Rank) -> Outcome | None:
-        """What the rank that ended the job has to say; a SETUP failure and a hang are said for it."""
-        if self._hang is not None:
-            _publish(self._attempt, Outcome(rank.number, Result.FAILED, Cause.HANG, self._hang.message))
-        elif not self._told_to_end:
-            self._speak_for(rank)
-        return _said(self._attempt, rank.number)
-
-    def _speak_for(self, rank: Rank) -> None:
-        """The outcome of a rank that ended before it was ready, or whose exit code says why it could not write one."""
-        if _said(self._attempt, rank.number) is not None:
-            return
-        cause = outcome.EXIT_CAUSES.get(rank.code or 0)
-        if cause is None and self._attempt.alive(rank.number).exists():
-            return
-        when = "before it was ready" if cause is None else "and could not write its outcome"
-        message = f"rank {rank.number} ended with code {rank.code} {when}\n{last_lines(self._attempt.log(rank.number))}"
-        _publish(self._attempt, Outcome(rank.number, Result.FAILED, cause or Cause.SETUP, message))
-
 
 def is_cancelled(attempt: AttemptDir) -> bool:
     """Whether stop.json says: end now, do not wait for a save. One that cannot be read does not say so."""
     try:
         return bool(typed.mapping(files.read(attempt.stop) or b"{}").get("cancel"))
     except (OSError, ValueError) as error:
-        _log(f"{attempt.stop} cannot be read: {error}")
+        log(f"{attempt.stop} cannot be read: {error}")
         return False
-
-
-def last_lines(path: Path) -> str:
-    """The end of a log, for an error message."""
-    try:
-        text = files.tail(path, LOG_BYTES).decode(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(text.splitlines()[-LOG_LINES:])
-
-
-def _setup_failure(rank: int, message: str, error: Exception) -> Outcome:
-    """SETUP, unless it was the file system that failed."""
-    number = error.errno if isinstance(error, OSError) else None
-    return Outcome(rank, Result.FAILED, outcome.cause_of(number) or Cause.SETUP, message)
-
-
-def _said(attempt: AttemptDir, rank: int) -> Outcome | None:
-    """What a rank said, as far as that can be read: what the disk does must not keep us from ending the others."""
-    try:
-        return outcome.read(attempt, rank)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        _log(f"{attempt.outcome(rank)} cannot be read: {error!r}")
-        return None
-
-
-def _publish(attempt: AttemptDir, word: Outcome) -> None:
-    """A full disk must not keep us from reaping: the coordinator then sees an attempt without an outcome."""
-    try:
-        outcome.publish(attempt, word)
-    except OSError as error:
-        _log(f"cannot write an outcome rank={word.rank}: {error}")
 
 
 def _next_of(numbers: Set[int], *, within_s: float) -> int | None:
@@ -391,9 +319,3 @@ def _signal_all(pids: list[int], number: int) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
-
-
-def _log(text: str) -> None:
-    """One line in supervisor.log, where standard error goes. A full disk keeps nobody from the work."""
-    with contextlib.suppress(OSError):
-        files.write_all(2, f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n".encode())

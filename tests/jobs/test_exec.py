@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import contract, files, outcome, processes, supervisor
+from jobs import conclusion, contract, files, outcome, processes, supervisor
 from jobs.contract import until
 from jobs.environment import environment
 from jobs.files import AttemptDir
@@ -264,5 +264,5 @@ def test_a_full_disk_does_not_keep_the_supervisor_from_reaping(
 
     monkeypatch.setattr(files, "publish", full)
     monkeypatch.setattr(outcome, "SAY_AGAIN_S", (0.0,))
-    supervisor._publish(AttemptDir(folder), Outcome(0, Result.YIELDED))
+    conclusion.publish(AttemptDir(folder), Outcome(0, Result.YIELDED))
     assert "No space left on device" in capfd.readouterr().err
