@@ -5,6 +5,8 @@ A rank whose watchdog does not tick cannot end itself: it was stopped, hangs in 
 has not begun to watch within the time it has to start. Stacks are asked for by USR1, which a handler in C answers in
 the rank's log, whatever holds the lock; a stopped rank is continued for it. What a rank cannot say (it is stuck in the
 kernel), the kernel says.
+
+Nobody waits for the store here: while it stalls, the supervisor forwards signals and keeps the time limit.
 """
 
 import contextlib
@@ -32,7 +34,7 @@ class Guard:
         self.descriptor = Board.create(ranks)
         self._board = Board(self.descriptor)
         self._ticks = [0] * ranks
-        self._still = [Standstill(attempt.path) for _ in range(ranks)]
+        self._still = [Standstill(attempt.path, waits=False) for _ in range(ranks)]
         self._due = time.monotonic() + LOOK_S
 
     @property

@@ -17,9 +17,11 @@ store, which it tries itself, has proven: where the store stalls, the count stal
 
 import contextlib
 import json
+import math
 import mmap
 import os
 import struct
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -62,10 +64,14 @@ def read(attempt: AttemptDir) -> Hang | None:
 
 
 class Standstill:
-    """Seconds without progress, in which the store is known to have answered."""
+    """Seconds without progress, in which the store is known to have answered. `waits`: a look may take as long as the
+    store stalls. Else the write is another thread's, and its result the next look's.
+    """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, waits: bool) -> None:
         self._folder = folder
+        self._waits = waits
+        self._proof: _Proof | None = None  # the write that is under way
         self._unproven = 0.0
         self.seconds = 0.0
 
@@ -74,15 +80,41 @@ class Standstill:
         self._unproven = self.seconds = 0.0
 
     def add(self, seconds: float, *, limit: float) -> None:
-        """One more look without progress. It may take as long as the store stalls, and then counts for nothing."""
+        """One more look without progress. While the store stalls, it counts for nothing."""
+        if self._proof is not None:
+            if self._proof.is_alive():
+                return
+            self._settle(self._proof)
         self._unproven += seconds
         if self._unproven < limit / PIECES:
             return
+        proof = _Proof(self._folder)
+        if self._waits:
+            proof.run()
+            self._settle(proof)
+            return
+        with contextlib.suppress(RuntimeError):  # no room for a thread: the next look tries again
+            proof.start()
+            self._proof = proof
+
+    def _settle(self, proof: "_Proof") -> None:
+        if proof.took_s < max(self._unproven, QUICK_S):
+            self.seconds += self._unproven
+        self._proof, self._unproven = None, 0.0
+
+
+class _Proof(threading.Thread):
+    """One write to the store, and how long it took; in this thread by `run`, in one of its own by `start`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(daemon=True)
+        self._folder = folder
+        self.took_s = math.inf
+
+    def run(self) -> None:
         began = time.monotonic()
         _write(self._folder)
-        if time.monotonic() - began < max(self._unproven, QUICK_S):
-            self.seconds += self._unproven
-        self._unproven = 0.0
+        self.took_s = time.monotonic() - began
 
 
 def _write(folder: Path) -> None:

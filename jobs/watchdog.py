@@ -46,7 +46,7 @@ class _Watchdog:
         self._every_s = every_s
         self._ticks = 0
         self._seen = heart.counter
-        self._still = Standstill(attempt.path)
+        self._still = Standstill(attempt.path, waits=True)
 
     def run(self) -> None:
         """Until the end of the process."""
