@@ -112,6 +112,15 @@ def append(path: Path, line: bytes) -> None:
         os.close(descriptor)
 
 
+def cut(path: Path, length: int) -> None:
+    """Shorten a file of ours to `length` bytes."""
+    descriptor = _open(path, os.O_WRONLY)
+    try:
+        os.ftruncate(descriptor, length)
+    finally:
+        os.close(descriptor)
+
+
 def open_log(path: Path) -> BufferedWriter:
     """A stream that appends to a log; the caller closes it."""
     return open(_open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
 
 from jobs import files
 from jobs.files import Unreadable
@@ -68,7 +67,7 @@ class Journal:
         """Take away what a failed append left."""
         if self._torn:
             with contextlib.suppress(FileNotFoundError):
-                os.truncate(self._path, self._length)
+                files.cut(self._path, self._length)
             self._torn = False
 
 
@@ -107,8 +106,8 @@ def events(experiment: ExperimentDir, counted: Iterable[Part] | None = None) -> 
     """Everything that was journaled and counts, in order."""
     for part in parts(experiment) if counted is None else counted:
         path = experiment.events(part.token)
-        for entry in _entries(path, 0, part.length):
-            yield _event(entry, path=path)
+        for _, event in _entries(path, 0, part.length):
+            yield event
 
 
 class Reader:
@@ -138,9 +137,9 @@ class Reader:
 
     def _fold(self, part: Part, *, begin: int) -> None:
         path = self._experiment.events(part.token)
-        for entry in _entries(path, begin, part.length):
-            self._state, _ = step(self._state, _event(entry, path=path))
-            self.at = float(entry["at"])
+        for at, event in _entries(path, begin, part.length):
+            self._state, _ = step(self._state, event)
+            self.at = at
 
 
 def _length(path: Path) -> int:
@@ -161,7 +160,7 @@ def _length(path: Path) -> int:
 
 def _read_before(path: Path, *, token: int) -> Part | None:
     """How far the file before was read by the writer of this one."""
-    event = _event(next(_entries(path, 0, 1)), path=path)
+    _, event = next(_entries(path, 0, 1))
     if not isinstance(event, Opened) or event.before is None:
         return None
     before = Part(*event.before)
@@ -170,13 +169,24 @@ def _read_before(path: Path, *, token: int) -> Part | None:
     return before
 
 
-def _entries(path: Path, begin: int, end: int) -> Iterator[dict[str, Any]]:
-    """The lines that start in [begin, end)."""
+def _entries(path: Path, begin: int, end: int) -> Iterator[tuple[float, Event]]:
+    """What the lines that start in [begin, end) say: when (wall clock) and what; StoreError names a wrong one."""
     with _opened(path) as stream:
         stream.seek(begin)
         while begin < end and (line := stream.readline(LINE_BYTES)):
+            try:
+                entry = _entry(line, path=path)
+            except StoreError as error:
+                where = f"{path}:{_newlines(stream, begin) + 1}"
+                raise StoreError(error.what, where=where, hint=error.hint) from error
+            yield entry
             begin += len(line)
-            yield _entry(line, path=path)
+
+
+def _newlines(stream: BufferedReader, end: int) -> int:
+    """How many lines end in the first `end` bytes."""
+    stream.seek(0)
+    return sum(stream.read(min(BLOCK_BYTES, end - at)).count(b"\n") for at in range(0, end, BLOCK_BYTES))
 
 
 def _opened(path: Path) -> BufferedReader:
@@ -186,19 +196,15 @@ def _opened(path: Path) -> BufferedReader:
         raise StoreError(str(error.strerror), where=str(path), hint="move it away") from error
 
 
-def _event(entry: dict[str, Any], *, path: Path) -> Event:
-    with records.understood(path):
-        return parse(entry["event"])
-
-
-def _entry(line: bytes, *, path: Path) -> dict[str, Any]:
+def _entry(line: bytes, *, path: Path) -> tuple[float, Event]:
     try:
         entry = records.parse(line, where=str(path))
     except StoreError as error:
         raise _damaged(path) from error
     if type(entry.get("at")) not in (int, float) or not isinstance(entry.get("event"), dict):
         raise _damaged(path)
-    return entry
+    with records.understood(path):
+        return float(entry["at"]), parse(entry["event"])
 
 
 def _damaged(path: Path) -> StoreError:

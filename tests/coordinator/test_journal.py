@@ -52,6 +52,44 @@ def test_a_damaged_line_is_named(experiment):
         list(journal.events(experiment))
 
 
+@pytest.mark.parametrize(
+    "line",
+    [b'{"at": 1}', b"{", b'{"at": 1, "event": {"type": "no such event"}}'],
+    ids=["no event", "no JSON", "unknown"],
+)
+def test_a_damaged_line_is_told_by_its_number(experiment, sim, line):
+    Journal(experiment, 1).append([opened(1), Paused(1.0, "full")])
+    reader = Reader(experiment, sim.single("a"))
+    reader.refresh()
+    with experiment.events(1).open("ab") as stream:
+        stream.write(line + b"\n")
+    for read in (lambda: list(journal.events(experiment)), reader.refresh):
+        with pytest.raises(StoreError) as error:
+            read()
+        assert error.value.where == f"{experiment.events(1)}:3"
+
+
+def test_what_a_failed_append_left_is_not_cut_off_in_the_file_behind_a_link(experiment, monkeypatch, tmp_path):
+    one = Journal(experiment, 1)
+    one.append([opened(1)])
+
+    def torn(descriptor, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"x" * 100_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_all", torn)
+        patch.setattr(os, "ftruncate", torn)  # so that the cut is still to come
+        one.append([Paused(1.0, "full")])
+    one._torn = True
+    experiment.events(1).unlink()
+    experiment.events(1).symlink_to(precious)
+    with pytest.raises(OSError, match="symbolic link"):
+        one.append([Paused(2.0, "")])
+    assert precious.stat().st_size == 100_000
+
+
 def test_a_reader_folds_only_what_is_new_and_equals_a_replay(experiment, sim):
     graph = sim.single("a")
     key = graph.nodes[0].key
@@ -107,7 +145,7 @@ def test_the_last_words_after_a_broken_write_are_not_glued_to_it(experiment, mon
         patch.setattr(files, "write_all", torn)
         with pytest.raises(OSError, match="Input/output"):
             one.append([Troubled(1.0, "no answer")])
-        patch.setattr(os, "truncate", broken)
+        patch.setattr(os, "ftruncate", broken)
         with pytest.raises(OSError, match="Input/output"):
             one.append([Troubled(2.0, "again")])
     assert one.append([Crashed(3.0, "broken")])
