@@ -50,8 +50,17 @@ def check_store(store: Store) -> None:
         _try_links(store.root)
         files.make_dir(store.stages)
         records.publish(store.record, {"id": secrets.token_hex(4), "format": FORMAT})
-    found = records.read(store.record)
-    if found.get("format") != FORMAT:
+    check_format(store)
+
+
+def check_format(store: Store) -> None:
+    """StoreError where store.json is there and says another format, or cannot be read."""
+    try:
+        found = records.find(store.record)
+    except StoreError as error:
+        hint = "restore it; or, when no job of this store runs, move this one entry away: the next submit makes another"
+        raise StoreError(error.what, where=str(store.record), hint=hint) from error
+    if found is not None and found.get("format") != FORMAT:
         raise StoreError(
             f"this store has format {str(found.get('format'))[:40]}, this version of stx knows format {FORMAT}",
             where=str(store.record),

@@ -15,7 +15,7 @@ from stx.config.cluster import Cluster, load_cluster
 from stx.config.load import Experiment, load_experiment
 from stx.coordinator import layouts
 from stx.coordinator.layouts import Choice
-from stx.coordinator.prepare import OTHER_NAME
+from stx.coordinator.prepare import OTHER_NAME, check_format
 from stx.coordinator.snapshot import running_science
 from stx.errors import StoreError
 from stx.paths import ExperimentDir, Store
@@ -72,6 +72,7 @@ def prepare(
     graph = plan.expand(experiment, where)
     try:
         sharing.open_store(place)
+        check_format(place)
         sharing.refuse_other(place.experiment(experiment.name), hint=OTHER_NAME)
         previous = previous_graph(place.experiment(experiment.name))
         seen = plan.survey(graph, place)

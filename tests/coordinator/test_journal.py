@@ -82,7 +82,6 @@ def test_what_a_failed_append_left_is_not_cut_off_in_the_file_behind_a_link(expe
         patch.setattr(files, "write_all", torn)
         patch.setattr(os, "ftruncate", torn)  # so that the cut is still to come
         one.append([Paused(1.0, "full")])
-    one._torn = True
     experiment.events(1).unlink()
     experiment.events(1).symlink_to(precious)
     with pytest.raises(OSError, match="symbolic link"):
