@@ -12,6 +12,7 @@ from stx.config.cluster import Cluster
 from stx.config.load import load_experiment
 from stx.errors import ConfigError
 from stx.spec import Graph, Node
+from tests.slurm_cluster import devcluster  # noqa: F401 - a fixture
 
 # A shell that starts us in the background has SIGINT ignored, and so would every program that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -1,6 +1,5 @@
 """Bring a devcluster up, end it, and break parts of it on purpose."""
 
-import contextlib
 import dataclasses
 import json
 import os

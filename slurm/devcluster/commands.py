@@ -63,7 +63,9 @@ def node(arguments: Sequence[str]) -> int:
             _say(f"{options.node} is back")
             return
         count = cluster.node_down(_folder(options), options.node, daemon_only=options.daemon_only)
-        _say(f"killed {options.node}: slurmd and {count} processes of its jobs; Slurm sees it as DOWN within 15 s or so")
+        _say(
+            f"killed {options.node}: slurmd and {count} processes of its jobs; Slurm sees it as DOWN within 15 s or so"
+        )
         _say(f"  bring it back: slurm/devcluster/node up {options.node} --dir {options.dir}")
 
     return _told(run)

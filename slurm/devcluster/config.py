@@ -4,7 +4,8 @@ Partitions:
     low    the default; its jobs are preempted by those of `high`
     high   preempts `low` and `whole`, is never preempted
     whole  like `low`, and hands out whole nodes
-    cpu    for coordinators: never preempted, on the node c1, so that a coordinator neither waits for nor preempts training
+    cpu    for coordinators: never preempted, and on a node of its own (c1), so that it neither waits for training nor
+           preempts it
 
 CPUs and memory are on paper (config_overrides): a laptop of two cores offers four nodes of two.
 """
@@ -112,7 +113,6 @@ def slurmdbd_conf(folder: Folder, ports: Ports, *, user: str) -> str:
         "StorageHost=localhost",
         f"StorageUser={user}",
         f"StorageLoc={DATABASE}",
-        # Of this user and this folder: any other user of the machine is refused by the socket itself.
         "CommitDelay=1",
     ]
     return "\n".join(lines) + "\n"
@@ -136,7 +136,7 @@ def _nodes_as_we_say(site: Site) -> list[str]:
 
 
 def _quick() -> list[str]:
-    """Intervals for people who wait: a dead node is seen in 15 s instead of 300, a free CPU is used in a second or two."""
+    """Intervals for people who wait: a dead node is seen in 15 s instead of 300, a free CPU is used in two."""
     return [
         "SlurmdTimeout=15",
         "KillWait=5",
@@ -170,7 +170,9 @@ def _accounting(site: Site, folder: Folder, ports: Ports) -> list[str]:
 
 def _node_line(site: Site, node: str, port: int) -> str:
     cpus = SERVICE_CPUS if node == SERVICE_NODE else site.cpus
-    return f"NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory={site.memory_mb}"
+    return (
+        f"NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory={site.memory_mb}"
+    )
 
 
 def _partition_lines(site: Site) -> list[str]:

@@ -24,9 +24,15 @@ _END_S = 10
 
 def start(folder: Folder, name: str, argv: Sequence[str], *, env: Mapping[str, str]) -> None:
     """Start a daemon, and write down which process it is."""
-    with folder.log(name).open("ab") as log:
+    with folder.output(name).open("ab") as out:
         process = subprocess.Popen(
-            argv, env=dict(env), cwd=folder.path, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            argv,
+            env=dict(env),
+            cwd=folder.path,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
         )
     found = processes.look(process.pid, zombies=True)
     assert found is not None, "a child is there until it is waited for"
@@ -47,7 +53,9 @@ def look(folder: Folder, name: str) -> processes.Process | None:
     except FileNotFoundError:
         return None
     process = processes.look(record["pid"])
-    same = process is not None and process.start_time == record["start_time"] and record["boot_id"] == processes.boot_id()
+    same = (
+        process is not None and process.start_time == record["start_time"] and record["boot_id"] == processes.boot_id()
+    )
     # The second look: a name that was given again since is not ours, whatever its number and start.
     return process if same and _runs(record["pid"], record["argv"]) else None
 
@@ -98,9 +106,13 @@ def wait_for_socket(folder: Folder, name: str, socket: Path, *, limit_s: float) 
 
 
 def tail(folder: Folder, name: str, *, lines: int = 15) -> str:
-    """The last lines of a daemon's log, for people."""
-    log = folder.log(name)
-    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    """The last lines of a daemon's log, for people; of what it printed, when it came to no log."""
+    log = next(
+        (path for path in (folder.log(name), folder.output(name)) if path.exists() and path.stat().st_size), None
+    )
+    if log is None:
+        return f"{folder.logs}: nothing of {name}"
+    text = log.read_text(encoding="utf-8", errors="replace")
     return f"the end of {log}:\n" + "\n".join(f"  {line}" for line in text.splitlines()[-lines:])
 
 

@@ -2,7 +2,7 @@
 
 
 class DevclusterError(Exception):
-    """A sentence for people; the command ends with `exit_code`: 2 when the request is wrong, 1 when the state forbids it."""
+    """A sentence for people, and the exit code: 2 when the request is wrong, 1 when the state forbids it."""
 
     def __init__(self, message: str, *, exit_code: int = 1) -> None:
         super().__init__(message)

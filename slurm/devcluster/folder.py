@@ -1,10 +1,10 @@
 """The one folder of a devcluster: where everything of it is, and who may use it.
 
-    cluster.json   what `up` was asked for: marks the folder as a devcluster's
-    env            to be sourced: export SLURM_CONF=...
-    slurm.conf     and slurmdbd.conf, cgroup.conf
-    run/           <daemon>.json: pid, start time, boot and command line of each daemon
-    logs/ spool/ state/ munge/ database/
+cluster.json   what `up` was asked for: marks the folder as a devcluster's
+env            to be sourced: export SLURM_CONF=...
+slurm.conf     and slurmdbd.conf, cgroup.conf
+run/           <daemon>.json: pid, start time, boot and command line of each daemon
+logs/ spool/ state/ munge/ database/
 """
 
 import contextlib
@@ -45,8 +45,12 @@ class Folder:
         self.database_socket = path / "database" / "socket"
 
     def log(self, daemon: str) -> Path:
-        """The log of a daemon."""
+        """The log that a daemon writes."""
         return self.logs / f"{daemon}.log"
+
+    def output(self, daemon: str) -> Path:
+        """What a daemon prints: until it has opened its log, and when it crashes."""
+        return self.logs / f"{daemon}.out"
 
     def read(self) -> dict[str, Any]:
         """What `up` was asked for.
@@ -78,8 +82,8 @@ def check_path(folder: Folder, nodes: list[str]) -> None:
     if longest > _LONGEST_SOCKET_PATH:
         over = longest - _LONGEST_SOCKET_PATH
         raise DevclusterError(
-            f"{path}: {over} characters too long: a socket's path may have {_LONGEST_SOCKET_PATH}, and the longest in it "
-            f"would have {longest}\n  give a shorter folder: --dir /tmp/slurm",
+            f"{path}: {over} characters too long: a socket's path may have {_LONGEST_SOCKET_PATH}, "
+            f"and the longest in it would have {longest}\n  give a shorter folder: --dir /tmp/slurm",
             exit_code=2,
         )
     if not path.exists():

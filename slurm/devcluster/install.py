@@ -41,7 +41,12 @@ def ensure(*, accounting: bool) -> list[str]:
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     for arguments in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
         result = subprocess.run(
-            ["apt-get", "-qq", *arguments], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            ["apt-get", "-qq", *arguments],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if result.returncode:
             said = (result.stderr or result.stdout).strip()[-2000:]
