@@ -63,11 +63,18 @@ class DevCluster:
         """All jobs cancelled and ended, everything up, all nodes idle: as the next test wants to find it."""
         self.command("scancel", "--user", str(os.getuid()))
         wait_for(lambda: not self.command("squeue", "-h").strip(), limit=60)
-        wait_for(lambda: all(self.node_state(node) == "IDLE" for node in self.nodes), limit=60)
+        wait_for(self._all_idle, limit=60)
 
     def processes(self) -> list[int]:
         """Live processes that use this cluster's folder: daemons, steps, tasks."""
         return [pid for pid in _pids() if str(self.folder) in _words(pid)]
+
+    def _all_idle(self) -> bool:
+        states = {node: self.node_state(node) for node in self.nodes}
+        for node in states:
+            if "DRAIN" in states[node]:
+                self.command("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        return set(states.values()) == {"IDLE"}
 
     def _ours(self, program: str, *arguments: str) -> None:
         result = run_devcluster(program, *arguments, "--dir", str(self.folder))

@@ -77,8 +77,10 @@ def test_a_node_that_is_killed_is_down_within_slurmd_timeout_and_comes_back(devc
 
 def test_jobs_survive_the_death_of_the_controller(devcluster: DevCluster, tmp_path: Path) -> None:
     done = tmp_path / "done"
-    job = devcluster.sbatch(f"sleep 4; touch {done}", "-o", "/dev/null")
+    job = devcluster.sbatch(f"sleep 12; touch {done}", "-o", "/dev/null")
     wait_for(lambda: devcluster.job(job)["JobState"] == "RUNNING", limit=20)
+    # slurmctld writes its state up to 5 s late. Killed before, it would start this job a second time and drain the node.
+    time.sleep(7)
     devcluster.controller("down")
     assert run_devcluster("controller", "down", "--dir", str(devcluster.folder)).returncode == 1
     wait_for(done.exists, limit=20)
