@@ -79,7 +79,7 @@ def test_jobs_survive_the_death_of_the_controller(devcluster: DevCluster, tmp_pa
     done = tmp_path / "done"
     job = devcluster.sbatch(f"sleep 12; touch {done}", "-o", "/dev/null")
     wait_for(lambda: devcluster.job(job)["JobState"] == "RUNNING", limit=20)
-    # slurmctld writes its state up to 5 s late. Killed before, it would start this job a second time and drain the node.
+    # slurmctld writes its state up to 5 s late: killed before, it starts this job again and drains the node for it.
     time.sleep(7)
     devcluster.controller("down")
     assert run_devcluster("controller", "down", "--dir", str(devcluster.folder)).returncode == 1
