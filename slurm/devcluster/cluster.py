@@ -141,9 +141,10 @@ def _start_all(folder: Folder, site: Site) -> None:
 
 
 def _end_all(folder: Folder) -> list[str]:
-    """Nodes first, so that no job starts while jobs are ended; then the rest, last started first."""
+    """The controller first, which would try to reach the nodes; what the nodes need, last."""
     names = daemons.running(folder)[::-1]
-    nodes = [name for name in names if name.startswith("slurmd.")]
+    nodes = [name for name in names if name.startswith(_slurmd(""))]
+    daemons.end(folder, CONTROLLER)
     for name in nodes:
         daemons.end(folder, name, at_once=True)
     daemons.end_jobs(folder)

@@ -119,8 +119,14 @@ def slurmdbd_conf(folder: Folder, ports: Ports, *, user: str) -> str:
 
 
 def cgroup_conf(version: tuple[int, int]) -> str | None:
-    """cgroup.conf(5): newer Slurm looks for control groups unless told not to; older does not know the word."""
-    return "CgroupPlugin=disabled\n" if version >= (24, 5) else None
+    """cgroup.conf(5): slurmd loads a plugin for control groups even where nothing uses them.
+
+    Left to itself it looks at /sys/fs/cgroup, and ends when a container has none there, or a mixed one. The plugin for
+    version 1 looks at nothing until it is used (seen with 22.05); newer Slurm can do without one.
+    """
+    if version < (22, 5):
+        return None
+    return "CgroupPlugin=disabled\n" if version >= (24, 5) else "CgroupPlugin=cgroup/v1\n"
 
 
 def _nodes_as_we_say(site: Site) -> list[str]:

@@ -125,7 +125,7 @@ def _runs(pid: int, argv: Sequence[str]) -> bool:
 
 
 def _of_a_job(pid: int, folder: Folder, node: str | None) -> bool:
-    if not processes.owned(pid) or processes.variable(pid, "SLURM_CONF") != str(folder.slurm_conf):
+    if processes.variable(pid, "SLURM_CONF") != str(folder.slurm_conf):
         return False
     at = processes.variable(pid, NODE) or processes.variable(pid, "SLURMD_NODENAME")
     return at is not None and node in (None, at)

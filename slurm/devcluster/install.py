@@ -18,10 +18,10 @@ def path() -> str:
     return f"{os.environ.get('PATH', '')}:{PATH}"
 
 
-def missing(*, accounting: bool) -> list[str]:
-    """The Debian packages of the programs that are not there, sorted."""
+def missing(*, accounting: bool, path: str) -> list[str]:
+    """The Debian packages of the programs that are not on a search path, sorted."""
     wanted = {**_SLURM, **(_ACCOUNTING if accounting else {})}
-    return sorted({package for program, package in wanted.items() if shutil.which(program, path=path()) is None})
+    return sorted({package for program, package in wanted.items() if shutil.which(program, path=path) is None})
 
 
 def ensure(*, accounting: bool) -> list[str]:
@@ -30,7 +30,7 @@ def ensure(*, accounting: bool) -> list[str]:
     Raises:
         DevclusterError: exit code 2, and exactly what to install.
     """
-    packages = missing(accounting=accounting)
+    packages = missing(accounting=accounting, path=path())
     if not packages:
         return []
     command = f"apt-get install --no-install-recommends {' '.join(packages)}"
@@ -51,7 +51,7 @@ def ensure(*, accounting: bool) -> list[str]:
         if result.returncode:
             said = (result.stderr or result.stdout).strip()[-2000:]
             raise DevclusterError(f"apt-get {' '.join(arguments)} failed:\n{said}\n  run: {command}", exit_code=2)
-    left = missing(accounting=accounting)
+    left = missing(accounting=accounting, path=path())
     if left:
         raise DevclusterError(f"installed {' '.join(packages)}, and still have not found all of: {' '.join(left)}")
     return packages

@@ -87,6 +87,9 @@ def test_a_requeued_job_waits_as_long_as_a_credential_lives() -> None:
     assert "AuthInfo=socket=/tmp/c/munge/socket,cred_expire=7" in lines(Site(requeue_delay_s=7))
 
 
-def test_only_newer_slurm_is_told_to_do_without_control_groups() -> None:
-    assert config.cgroup_conf(install.numbers("22.05.8")) is None
-    assert config.cgroup_conf(install.numbers("24.11.5-2")) == "CgroupPlugin=disabled\n"
+@pytest.mark.parametrize(
+    ("version", "text"),
+    [("21.08.5", None), ("22.05.8", "CgroupPlugin=cgroup/v1\n"), ("24.11.5-2", "CgroupPlugin=disabled\n")],
+)
+def test_slurmd_is_told_to_look_at_no_control_groups_in_words_it_knows(version: str, text: str | None) -> None:
+    assert config.cgroup_conf(install.numbers(version)) == text

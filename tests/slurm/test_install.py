@@ -1,0 +1,29 @@
+"""What is missing is named by its package, and nothing is installed that may not be."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from slurm.devcluster import install
+
+
+def test_what_is_missing_is_named_by_its_debian_package(tmp_path: Path) -> None:
+    assert install.missing(accounting=False, path=str(tmp_path)) == ["munge", "slurm-wlm"]
+    assert install.missing(accounting=True, path=str(tmp_path)) == ["mariadb-server", "munge", "slurm-wlm", "slurmdbd"]
+
+
+def test_one_missing_program_is_enough_for_its_package(tmp_path: Path) -> None:
+    for program in ("munged", "slurmctld", "sbatch"):
+        (tmp_path / program).touch(mode=0o755)
+    assert install.missing(accounting=False, path=str(tmp_path)) == ["slurm-wlm"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root installs")
+def test_without_root_the_command_for_root_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(install, "path", lambda: str(tmp_path))
+    with pytest.raises(
+        install.DevclusterError, match="apt-get install --no-install-recommends munge slurm-wlm"
+    ) as caught:
+        install.ensure(accounting=False)
+    assert caught.value.exit_code == 2
