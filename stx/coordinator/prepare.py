@@ -58,7 +58,10 @@ def check_format(store: Store) -> None:
     try:
         found = records.find(store.record)
     except StoreError as error:
-        hint = "restore it; or, when no job of this store runs, move this one entry away: the next submit makes another"
+        hint = (
+            "stx did not write it, or the disk damaged it; restore it; or, when no job of this store runs, move this "
+            "one entry away: the next submit makes another"
+        )
         raise StoreError(error.what, where=str(store.record), hint=hint) from error
     if found is not None and found.get("format") != FORMAT:
         raise StoreError(

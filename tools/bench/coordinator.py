@@ -41,10 +41,20 @@ IDLE_LOOKS = 30
 class Kind:
     """A stage kind whose jobs nobody runs."""
 
-    def layout(self, node: Node, cluster: Cluster) -> Mapping[str, int]:
-        return {"ranks": 1}
+    def layouts(self, node: Node, cluster: Cluster) -> Sequence[Mapping[str, int]]:
+        return ({"ranks": 1},)
 
-    def job(self, node: Node, *, cluster: Cluster, tag: str, attempt_dir: Path, python: str, code: Path) -> JobSpec:
+    def job(
+        self,
+        node: Node,
+        *,
+        cluster: Cluster,
+        layout: Mapping[str, int],
+        tag: str,
+        attempt_dir: Path,
+        python: str,
+        code: Path,
+    ) -> JobSpec:
         return JobSpec(tag=tag, argv=("true",), attempt_dir=attempt_dir, cwd=attempt_dir, resources=Resources())
 
 
