@@ -62,8 +62,8 @@ class DevCluster:
     def clean(self) -> None:
         """All jobs cancelled and ended, everything up, all nodes idle: as the next test wants to find it."""
         self.command("scancel", "--user", str(os.getuid()))
-        wait_for(lambda: not self.command("squeue", "-h").strip(), limit=60)
-        wait_for(self._all_idle, limit=60)
+        wait_for(lambda: not self.command("squeue", "-h").strip(), limit=60, seen=lambda: self.command("squeue", "-h"))
+        wait_for(self._all_idle, limit=60, seen=lambda: self.command("sinfo", "-N", "-h"))
 
     def processes(self) -> list[int]:
         """Live processes that use this cluster's folder: daemons, steps, tasks."""
@@ -87,11 +87,13 @@ def run_devcluster(program: str, *arguments: str, limit: float = 300) -> subproc
     return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit)
 
 
-def wait_for(condition: Callable[[], bool], *, limit: float, every: float = 0.2) -> None:
-    """Wait until something is so; fails after `limit` seconds."""
+def wait_for(
+    condition: Callable[[], bool], *, limit: float, every: float = 0.2, seen: Callable[[], object] = str
+) -> None:
+    """Wait until something is so; fails after `limit` seconds, with what `seen` tells then."""
     until = time.monotonic() + limit
     while not condition():
-        assert time.monotonic() < until, f"not within {limit} s"
+        assert time.monotonic() < until, f"not within {limit} s; seen: {seen()}"
         time.sleep(every)
 
 

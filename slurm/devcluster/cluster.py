@@ -37,7 +37,7 @@ def up(folder: Folder, site: Site) -> dict[str, Any]:
                 f"a devcluster is up in {folder.path} ({', '.join(names)})\n  use it: . {folder.env}\n"
                 f"  end it: slurm/devcluster/down --dir {folder.path}"
             )
-        install.ensure(accounting=site.accounting)
+        install.ensure(accounting=site.accounting, path=install.path(), may_install=install.may_install())
         version = install.version()
         folders.clear(folder)
         record = _configure(folder, site, version=version)

@@ -24,17 +24,22 @@ def missing(*, accounting: bool, path: str) -> list[str]:
     return sorted({package for program, package in wanted.items() if shutil.which(program, path=path) is None})
 
 
-def ensure(*, accounting: bool) -> list[str]:
-    """Install what is missing, when that may be done; the packages that were installed.
+def may_install() -> bool:
+    """Whether this user may install packages, and this system has apt to do it."""
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def ensure(*, accounting: bool, path: str, may_install: bool) -> list[str]:
+    """Install what is missing from a search path, when that may be done; the packages that were installed.
 
     Raises:
         DevclusterError: exit code 2, and exactly what to install.
     """
-    packages = missing(accounting=accounting, path=path())
+    packages = missing(accounting=accounting, path=path)
     if not packages:
         return []
     command = f"apt-get install --no-install-recommends {' '.join(packages)}"
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+    if not may_install:
         lacking = "packages are missing (by their names in Debian and Ubuntu)"
         raise DevclusterError(f"{lacking}: {' '.join(packages)}\n  have root run: {command}", exit_code=2)
     # RUNLEVEL=1: the packages' scripts start no service.
@@ -51,7 +56,7 @@ def ensure(*, accounting: bool) -> list[str]:
         if result.returncode:
             said = (result.stderr or result.stdout).strip()[-2000:]
             raise DevclusterError(f"apt-get {' '.join(arguments)} failed:\n{said}\n  run: {command}", exit_code=2)
-    left = missing(accounting=accounting, path=path())
+    left = missing(accounting=accounting, path=path)
     if left:
         raise DevclusterError(f"installed {' '.join(packages)}, and still have not found all of: {' '.join(left)}")
     return packages

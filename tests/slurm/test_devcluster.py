@@ -24,15 +24,16 @@ while True: time.sleep(1)
 '"""
 
 
-def lines(path: Path) -> list[str]:
-    return path.read_text().split() if path.exists() else []
+def text(path: Path) -> str:
+    """What tasks printed; srun -u may put words of several on one line."""
+    return path.read_text() if path.exists() else ""
 
 
 def test_a_job_on_two_nodes_runs_to_the_end(devcluster: DevCluster, tmp_path: Path) -> None:
     out = tmp_path / "out"
     job = devcluster.sbatch("srun sh -c 'echo $SLURMD_NODENAME'", "-N2", "--ntasks-per-node=1", "-o", str(out))
     wait_for(lambda: devcluster.job(job)["JobState"] == "COMPLETED", limit=30)
-    assert sorted(lines(out)) == ["n1", "n2"]
+    assert sorted(text(out).split()) == ["n1", "n2"]
 
 
 def test_a_second_up_refuses_and_says_how_to_use_and_end_the_first(devcluster: DevCluster) -> None:
@@ -49,11 +50,11 @@ def test_a_low_job_is_told_of_preemption_by_the_signal_it_asked_for(devcluster: 
     out = tmp_path / "low"
     whole = ("-N4", "--exclusive", "--time", "10")
     low = devcluster.sbatch(NOTES, *whole, "--signal=USR2@60", "--requeue", "-o", str(out))
-    wait_for(lambda: lines(out).count("began") == 4, limit=30)
+    wait_for(lambda: text(out).count("began") == 4, limit=30)
     coordinator = devcluster.sbatch("sleep 300", "-p", "cpu", "-o", "/dev/null")
     high = devcluster.sbatch("sleep 1", *whole, "-p", "high", "-o", "/dev/null")
-    wait_for(lambda: lines(out).count("SIGUSR2") == 4, limit=20)
-    assert "SIGTERM" not in lines(out)
+    wait_for(lambda: text(out).count("SIGUSR2") == 4, limit=20)
+    assert "SIGTERM" not in text(out)
     # Grace is 10 s, but slurmctld looks only every 30 s whose grace is over.
     wait_for(lambda: devcluster.job(high)["JobState"] == "COMPLETED", limit=70)
     assert devcluster.job(coordinator)["JobState"] == "RUNNING"
