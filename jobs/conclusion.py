@@ -6,7 +6,7 @@ alive and left no outcome: the coordinator judges that. Standard library only.
 import contextlib
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,10 +41,10 @@ class Ending:
     oom_kills: int
 
 
-def conclude(attempt: AttemptDir, ranks: Sequence[Rank], *, of: int, ending: Ending) -> None:
-    """Say what the ranks cannot say any more; `of` so many, also those that were never started."""
+def conclude(attempt: AttemptDir, ranks: Sequence[Rank], *, of: Collection[int], ending: Ending) -> None:
+    """Say what the ranks cannot say any more; `of` these, also those that were never started."""
     failure = None if ending.culprit is None else _ended_by_itself(attempt, ending.culprit, ending)
-    for number in range(of):
+    for place, number in enumerate(of):
         if said(attempt, number) is not None:
             continue
         if ending.start_error:
@@ -53,7 +53,7 @@ def conclude(attempt: AttemptDir, ranks: Sequence[Rank], *, of: int, ending: End
             message = f"ended because rank {failure.rank} failed: {failure.message}"
             publish(attempt, Outcome(number, Result.FAILED, failure.cause, message))
         elif ending.culprit is None and not ending.told:
-            _speak_for(attempt, ranks[number])
+            _speak_for(attempt, ranks[place])
 
 
 def _ended_by_itself(attempt: AttemptDir, rank: Rank, ending: Ending) -> Outcome | None:

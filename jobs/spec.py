@@ -14,7 +14,9 @@ from jobs import typed
 
 @dataclass(frozen=True)
 class Resources:
-    """What one job asks for: whole CPUs and GPUs per rank; `time_s` is the wall-clock limit."""
+    """What one job asks for: whole CPUs and GPUs per rank, memory per node; `time_s` is the wall-clock limit.
+    `partition` is the part of the cluster that it goes to; None: where its scheduler puts it.
+    """
 
     nodes: int = 1
     ranks_per_node: int = 1
@@ -22,6 +24,7 @@ class Resources:
     gpus_per_rank: int = 0
     mem_gb: float = 4.0
     time_s: float = 3600.0
+    partition: str | None = None
 
     @property
     def ranks(self) -> int:
@@ -33,7 +36,9 @@ class Resources:
 class JobSpec:
     """One attempt as a job. `argv` is the rank's program (not jobs.exec); `env` is added to the launcher's.
 
-    `start_limit_s`: how long a rank may take until its watchdog stands (jobs/hangs.py); None for ranks without one.
+    start_limit_s   how long a rank may take until its watchdog stands (jobs/hangs.py); None for ranks without one
+    scheduler       what only its launcher understands: account, qos and the like
+    avoid           nodes that it must not get
     """
 
     tag: str
@@ -44,6 +49,8 @@ class JobSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     stop_lead_s: float = 90.0
     start_limit_s: float | None = None
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
+    avoid: tuple[str, ...] = ()
 
     def dump(self) -> dict[str, Any]:
         """Its JSON, part of the intent file."""
@@ -52,6 +59,8 @@ class JobSpec:
             "cwd": str(self.cwd),
             "argv": list(self.argv),
             "env": dict(self.env),
+            "scheduler": dict(self.scheduler),
+            "avoid": list(self.avoid),
         }
 
     @classmethod
@@ -78,7 +87,11 @@ class Result(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why an attempt FAILED, or LOST when it left no outcome. Earlier ones win when ranks disagree."""
+    """Why an attempt FAILED, or LOST when it left no outcome. Earlier ones win when ranks disagree.
+
+    TIMEOUT and PREEMPT are a scheduler's words of one that left no outcome: its time was over, or its nodes were taken
+    away, before it could save.
+    """
 
     OOM = "OOM"
     NO_SPACE = "NO_SPACE"
@@ -87,7 +100,9 @@ class Cause(StrEnum):
     SETUP = "SETUP"
     USER = "USER"
     HANG = "HANG"
+    TIMEOUT = "TIMEOUT"
     LOST = "LOST"
+    PREEMPT = "PREEMPT"
 
 
 @dataclass(frozen=True)
@@ -109,7 +124,10 @@ class Handle:
 
 @dataclass(frozen=True)
 class Observation:
-    """What one poll saw of a job: the scheduler's state and its own words for it."""
+    """What one poll saw of a job: the scheduler's state and its own words for it; of one that ENDED the cause, where
+    the scheduler knows one.
+    """
 
     state: JobState
     detail: str = ""
+    cause: Cause | None = None

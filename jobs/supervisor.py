@@ -1,4 +1,5 @@
-"""The parent of a job's ranks, from the claim of an attempt to the last reaped process. Standard library only.
+"""The parent of a job's ranks, or of the one that is its part (jobs/placement.py), from the claim of an attempt to the
+last reaped process. Standard library only.
 
     claim     started.json by link(2): who finds another's exits 0 and touches nothing
     wait      for the machine's slots (local launcher); a stop meanwhile ends the attempt as YIELDED without a rank
@@ -17,10 +18,11 @@ import json
 import os
 import signal
 import time
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from jobs import files, guard, hangs, memory, outcome, processes, slots, typed
+from jobs import placement as jobs_placement
 from jobs.conclusion import Ending, Rank, conclude, log, publish, said, setup_failure
 from jobs.environment import environment
 from jobs.files import AttemptDir
@@ -28,9 +30,11 @@ from jobs.guard import Guard
 from jobs.hangs import Hang
 from jobs.memory import OomKiller
 from jobs.outcome import EXIT_YIELDED, Outcome
+from jobs.placement import Placement
 from jobs.spec import Cause, JobSpec, Result
 
 END_GRACE_S = 5.0
+END_GRACE_ELSEWHERE_S = 2.0  # the scheduler, which ends us for it, has a grace of its own
 SLOT_POLL_S = 0.05
 
 FORWARDED = frozenset({signal.SIGUSR2, signal.SIGTERM})
@@ -39,15 +43,15 @@ _WAITED_FOR = FORWARDED | {signal.SIGCHLD}
 
 
 def main(arguments: list[str]) -> int:
-    """`[--slots DIR] <attempt dir>`; returns the exit code."""
+    """`[--slots DIR | --slurm] <attempt dir>`; returns the exit code."""
     _close_inherited()
     # A blocked signal stays pending even where the default is to ignore it, so no end of a child is missed.
     signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR | BLOCKED_IN_RANKS | {signal.SIGALRM})
-    slots_dir = Path(arguments[1]) if arguments[0] == "--slots" else None
+    placement = jobs_placement.of(arguments)
     attempt = AttemptDir(Path(arguments[-1]))
     try:
         files.share(attempt.path)
-        if not outcome.insist(lambda: _claim(attempt)):
+        if not outcome.insist(lambda: _claim(attempt, placement)):
             return 0
     except OSError as error:
         log(f"cannot begin: {error}")
@@ -55,17 +59,24 @@ def main(arguments: list[str]) -> int:
     try:
         job = _job(attempt)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        publish(attempt, setup_failure(0, f"{attempt.intent} cannot be used: {error!r}", error))
+        publish(attempt, setup_failure(placement.only or 0, f"{attempt.intent} cannot be used: {error!r}", error))
         return 1
+    numbers = placement.numbers(job.resources)
     try:
-        claim = _wait_for_slots(attempt, job, slots_dir)
+        claim = _wait_for_slots(attempt, job, placement)
     except (OSError, ValueError) as error:
-        for rank in range(job.resources.ranks):
-            publish(attempt, setup_failure(rank, f"the slots in {slots_dir} cannot be used: {error}", error))
+        for rank in numbers:
+            publish(attempt, setup_failure(rank, f"the slots in {placement.slots} cannot be used: {error}", error))
         return 1
     if claim is None:
         return 0
-    return Supervisor(attempt, job, claim.granted_gpus).run()
+    try:
+        gpus = {n: placement.gpus_of(n, job.resources, granted=claim.granted_gpus) for n in numbers}
+    except ValueError as error:
+        for rank in numbers:
+            publish(attempt, Outcome(rank, Result.FAILED, Cause.NODE, f"{processes.machine()}: {error}"))
+        return 1
+    return Supervisor(attempt, job, gpus, elapsed_s=placement.elapsed_s).run()
 
 
 def _close_inherited() -> None:
@@ -76,24 +87,29 @@ def _close_inherited() -> None:
                 os.close(int(entry.name))
 
 
-def _claim(attempt: AttemptDir) -> bool:
-    """Whether this process is the one that runs the attempt; says so in started.json."""
+def _claim(attempt: AttemptDir, placement: Placement) -> bool:
+    """Whether this run of this job is the one that runs the attempt; says so in started.json."""
     if attempt.verdict.exists():
         log("the attempt was judged before it started; nothing to do")
         return False
     me = processes.me()
     record = {
-        "job_id": processes.unique_id(me),
+        "job_id": placement.job_id,
+        "restart": placement.restart,
         "pid": me.pid,
         "start_time": me.start_time,
         "boot_id": processes.boot_id(),
         "host": processes.machine(),
     }
     data = json.dumps(record).encode() + b"\n"
-    # Ours also when an earlier try made the link and failed after it.
-    ours = files.publish(attempt.started, data) or files.read(attempt.started) == data
+    if files.publish(attempt.started, data):
+        return True
+    # Ours also when a rank of the same run came first, or an earlier try made the link and failed after it.
+    there = files.read(attempt.started) or b"{}"
+    found = typed.mapping(there)
+    ours = (found.get("job_id"), found.get("restart", 0)) == (placement.job_id, placement.restart)
     if not ours:
-        log(f"another job runs this attempt: {(files.read(attempt.started) or b'')!r}; nothing to do")
+        log(f"another job runs this attempt: {there!r}; nothing to do")
     return ours
 
 
@@ -107,11 +123,11 @@ def _job(attempt: AttemptDir) -> JobSpec:
     return JobSpec.parse(typed.mapping(claim[0])["job"])
 
 
-def _wait_for_slots(attempt: AttemptDir, job: JobSpec, folder: Path | None) -> slots.Claim | None:
+def _wait_for_slots(attempt: AttemptDir, job: JobSpec, placement: Placement) -> slots.Claim | None:
     """The slots of this job (none wanted without a folder), or None when it was asked to stop before it had them."""
-    ranks = job.resources.ranks if folder else 0
+    ranks = job.resources.ranks if placement.slots else 0
     claim = slots.Claim(
-        folder or attempt.path,
+        placement.slots or attempt.path,
         cores=ranks * job.resources.cpus_per_rank,
         gpus=ranks * job.resources.gpus_per_rank,
         note=job.tag,
@@ -123,15 +139,15 @@ def _wait_for_slots(attempt: AttemptDir, job: JobSpec, folder: Path | None) -> s
             return claim
         stopped = _next_of(FORWARDED, within_s=SLOT_POLL_S) is not None
     claim.release()
-    for rank in range(job.resources.ranks):
+    for rank in placement.numbers(job.resources):
         publish(attempt, Outcome(rank, Result.YIELDED, message="stopped before it started", info={"started": False}))
     return None
 
 
 class Supervisor:
-    """The ranks of one attempt, from start to conclusion."""
+    """The ranks of one attempt, from start to conclusion. `gpus`: those of each rank that is started here."""
 
-    def __init__(self, attempt: AttemptDir, job: JobSpec, gpus: list[str]) -> None:
+    def __init__(self, attempt: AttemptDir, job: JobSpec, gpus: Mapping[int, list[str]], *, elapsed_s: float) -> None:
         self._attempt = attempt
         self._job = job
         self._gpus = gpus
@@ -140,9 +156,10 @@ class Supervisor:
         self._hang: Hang | None = None
         self._start_error: Outcome | None = None
         self._told_to_end = False
+        self._end_grace_s = END_GRACE_S
         self._oom = OomKiller(memory.own_cgroup())
         self._guard = Guard(attempt, ranks=job.resources.ranks, start_limit_s=job.start_limit_s)
-        start = time.monotonic()
+        start = time.monotonic() - elapsed_s
         self._kill_at = start + job.resources.time_s
         self._stop_at = self._kill_at - job.stop_lead_s
 
@@ -156,7 +173,7 @@ class Supervisor:
         finally:
             self._end_all()  # whatever goes wrong here leaves nobody behind
         ending = Ending(self._start_error, self._hang, self._culprit, self._told_to_end, self._oom.kills())
-        conclude(self._attempt, self._ranks, of=self._job.resources.ranks, ending=ending)
+        conclude(self._attempt, self._ranks, of=self._gpus.keys(), ending=ending)
         return 1 if self._start_error or self._hang or any(self._failed(rank) for rank in self._ranks) else 0
 
     def _over(self) -> bool:
@@ -166,11 +183,11 @@ class Supervisor:
     def _start(self) -> None:
         try:
             os.chdir(self._job.cwd)
-            for number in range(self._job.resources.ranks):
+            for number in self._gpus:
                 self._ranks.append(Rank(number, self._spawn(number)))
         except OSError as error:
             message = f"{self._job.argv[0]}: cannot be started in {self._job.cwd}: {error}"
-            self._start_error = setup_failure(len(self._ranks), message, error)
+            self._start_error = setup_failure([*self._gpus][len(self._ranks)], message, error)
             log(message)
             return
         log(f"started ranks={len(self._ranks)} pids={[rank.pid for rank in self._ranks]} gpus={self._gpus}")
@@ -180,7 +197,7 @@ class Supervisor:
         return os.posix_spawnp(
             self._job.argv[0],
             self._job.argv,
-            environment(self._job, number, gpus=self._gpus, attempt=self._attempt, kill_at=self._kill_at)
+            environment(self._job, number, gpus=self._gpus[number], attempt=self._attempt, kill_at=self._kill_at)
             | {"STX_BOARD": str(self._guard.descriptor)},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
@@ -223,7 +240,7 @@ class Supervisor:
     def _hung(self, hang: Hang) -> None:
         """A rank that cannot end itself. One that hangs on its way out, after a good outcome, did its work."""
         log(f"hung: {hang.message}")
-        rank = self._ranks[hang.rank]
+        rank = next(rank for rank in self._ranks if rank.number == hang.rank)
         word = said(self._attempt, hang.rank)
         if word is not None and word.result is not Result.FAILED:
             os.kill(rank.pid, signal.SIGKILL)
@@ -247,9 +264,21 @@ class Supervisor:
         if number == signal.SIGTERM and is_cancelled(self._attempt):
             self._told_to_end = True
             return
+        if number == signal.SIGTERM and (other := self._failed_elsewhere()) is not None:
+            self._culprit, self._end_grace_s = Rank(other, pid=0), END_GRACE_ELSEWHERE_S
+            return
         for rank in self._ranks:
             if rank.code is None:
                 os.kill(rank.pid, number)
+
+    def _failed_elsewhere(self) -> int | None:
+        """A rank under another supervisor that failed: the scheduler ends us for it, and there is nothing to save."""
+        for path in self._attempt.outcomes():
+            rank = int(path.stem.removeprefix("outcome-"))
+            word = None if rank in self._gpus else said(self._attempt, rank)
+            if word is not None and word.result is Result.FAILED:
+                return rank
+        return None
 
     def _reap(self) -> None:
         """Collect every child that has ended: several ends may come as one signal."""
@@ -271,8 +300,8 @@ class Supervisor:
         return word is None or word.result is Result.FAILED
 
     def _end_all(self) -> None:
-        """End what is left of the job, also what a rank left behind: TERM, 5 s, KILL."""
-        deadline = time.monotonic() + END_GRACE_S
+        """End what is left of the job, also what a rank left behind: TERM, seconds, KILL."""
+        deadline = time.monotonic() + self._end_grace_s
         _signal_all(self._members(), signal.SIGTERM)
         while members := self._members():
             if time.monotonic() >= deadline:

@@ -15,6 +15,7 @@ from jobs.contract import until
 from jobs.environment import environment
 from jobs.files import AttemptDir
 from jobs.outcome import Outcome
+from jobs.placement import Placement
 from jobs.spec import Cause, JobSpec, Resources, Result
 from tests.jobs.programs import ROOT, prepare, run, start, the_outcome
 
@@ -208,6 +209,8 @@ def test_a_rank_that_ignores_the_time_limit_is_killed(folder: Path) -> None:
 
 def test_each_rank_sees_its_own_gpus_and_nothing_of_a_surrounding_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASTER_PORT", "1")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5")
     job = JobSpec(
         tag="t",
@@ -217,12 +220,17 @@ def test_each_rank_sees_its_own_gpus_and_nothing_of_a_surrounding_job(monkeypatc
         resources=Resources(nodes=2, ranks_per_node=2, gpus_per_rank=2, cpus_per_rank=3),
         env={"OMP_NUM_THREADS": "5", "RANK": "9"},
     )
-    granted = ["0", "3", "4", "5"]
-    seen = [environment(job, rank, gpus=granted, attempt=AttemptDir(job.attempt_dir), kill_at=1.5) for rank in range(4)]
+    granted, size = ["0", "3", "4", "5"], job.resources
+    mine = [Placement("j").gpus_of(rank, size, granted=granted) for rank in range(4)]
+    seen = [
+        environment(job, rank, gpus=gpus, attempt=AttemptDir(job.attempt_dir), kill_at=1.5)
+        for rank, gpus in enumerate(mine)
+    ]
     assert [env["CUDA_VISIBLE_DEVICES"] for env in seen] == ["0,3", "4,5", "0,3", "4,5"]
     assert [(env["RANK"], env["LOCAL_RANK"]) for env in seen] == [("0", "0"), ("1", "1"), ("2", "0"), ("3", "1")]
     assert {env["WORLD_SIZE"] for env in seen} == {"4"}
-    assert all("MASTER_PORT" not in env for env in seen)
+    assert all("MASTER_PORT" not in env and "SLURM_PROCID" not in env for env in seen)
+    assert {env["SLURM_CONF"] for env in seen} == {"/etc/slurm.conf"}
     assert {(env["MKL_NUM_THREADS"], env["OMP_NUM_THREADS"]) for env in seen} == {("3", "5")}
     assert {env["STX_DEADLINE"] for env in seen} == {"1.5"}
 

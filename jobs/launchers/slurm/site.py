@@ -1,0 +1,124 @@
+"""What this site's Slurm is like: `scontrol show config` and `sinfo`, read once. Parsing is pure."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jobs.launchers.slurm import commands
+from jobs.spec import Resources
+
+NODE_FIELDS = "%P|%D|%c|%m|%G|%l"
+
+
+@dataclass(frozen=True)
+class Site:
+    """The controller's configuration, by key."""
+
+    values: Mapping[str, str]
+
+    @property
+    def identity(self) -> str:
+        """Cluster and controller."""
+        host = re.sub(r"\(.*", "", self.values.get("SlurmctldHost[0]", ""))
+        return f"slurm:{self.values.get('ClusterName', '')}@{host}:{self.values.get('SlurmctldPort', '')}"
+
+    def flags(self, key: str) -> frozenset[str]:
+        """A value that is a list with commas: names without what they are set to."""
+        return frozenset(one.partition("=")[0].strip().lower() for one in self.values.get(key, "").split(","))
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Nodes of a partition that are alike: what each has. `time_s` is the partition's limit; None if it has none.
+    `default`: jobs that name no partition go there.
+    """
+
+    partition: str
+    default: bool
+    count: int
+    cpus: int
+    memory_gb: float
+    gpus: int
+    time_s: float | None
+
+
+def ask() -> Site:
+    """The site whose commands are on PATH."""
+    return parse(commands.run(["scontrol", "show", "config"]))
+
+
+def parse(text: str) -> Site:
+    """`Key = value` lines."""
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    return Site({key.strip(): value.strip() for key, _, value in pairs})
+
+
+def ask_nodes() -> list[Nodes]:
+    """Every kind of node of every partition."""
+    return parse_nodes(commands.run(["sinfo", "--noheader", "--exact", f"--format={NODE_FIELDS}"]))
+
+
+def parse_nodes(text: str) -> list[Nodes]:
+    """Lines of `sinfo --exact --format=%P|%D|%c|%m|%G|%l`."""
+    found = []
+    for line in text.splitlines():
+        fields = [field.strip() for field in line.split("|")]
+        if len(fields) == 6:
+            name, count, cpus, memory, gres, limit = fields
+            found.append(
+                Nodes(
+                    partition=name.rstrip("*"),
+                    default=name.endswith("*"),
+                    count=_int(count),
+                    cpus=_int(cpus),
+                    memory_gb=_int(memory) / 1024,
+                    gpus=gpus_of(gres),
+                    time_s=seconds_of(limit),
+                )
+            )
+    return found
+
+
+def gpus_of(gres: str) -> int:
+    """`gpu:h100:8(S:0-1),gpu:a100:2` has ten."""
+    return sum(int(count) for count in re.findall(r"(?:^|,)gpu(?::[^:,()]+)?:(\d+)", gres))
+
+
+def seconds_of(limit: str) -> float | None:
+    """`2-00:00:00`, `12:00:00`, `30:00` or `infinite`."""
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+def refusal(nodes: Sequence[Nodes], size: Resources) -> str | None:
+    """Why no job of this size could ever run, by what the nodes have. Whether an account may use them is not looked
+    at.
+    """
+    there = [one for one in nodes if (one.default if size.partition is None else one.partition == size.partition)]
+    if not there:
+        known = ", ".join(sorted({one.partition for one in nodes}))
+        name = "no default partition" if size.partition is None else f"no partition {size.partition}"
+        return f"there is {name} on this cluster; it has {known}"
+    cpus, gpus = (size.ranks_per_node * each for each in (size.cpus_per_rank, size.gpus_per_rank))
+    for what, wanted, has in (
+        ("CPUs", cpus, max(one.cpus for one in there)),
+        ("GPUs", gpus, max(one.gpus for one in there)),
+        ("GB of memory", size.mem_gb, max(one.memory_gb for one in there)),
+    ):
+        if wanted > has:
+            return f"a node of this job takes {wanted:g} {what}, but the largest of {there[0].partition} has {has:g}"
+    able = [one for one in there if one.cpus >= cpus and one.gpus >= gpus and one.memory_gb >= size.mem_gb]
+    if size.nodes > (count := sum(one.count for one in able)):
+        return f"{size.nodes} nodes of this size, but {there[0].partition} has {count} of them"
+    limit = there[0].time_s
+    if limit is not None and size.time_s > limit:
+        return f"time = {size.time_s:g} s, but {there[0].partition} allows {limit:g} s"
+    return None
+
+
+def _int(text: str) -> int:
+    match = re.match(r"\d+", text)  # sinfo marks sums with a +
+    return int(match[0]) if match else 0

@@ -1,0 +1,70 @@
+"""Which job a supervisor belongs to, and which of its ranks it starts.
+
+    jobs.exec --slots DIR <attempt dir>    this machine: all ranks, on slots that it waits for
+    jobs.exec --slurm <attempt dir>        a task of a Slurm step: the one rank of its number, on what the step has
+    jobs.exec <attempt dir>                all ranks, without slots
+
+Standard library only.
+"""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs import processes
+from jobs.spec import Resources
+
+
+@dataclass(frozen=True)
+class Placement:
+    """`job_id` and `restart` tell one run of a job from all others: they are what an attempt is claimed with.
+
+    only         the number of the one rank; None: all of them
+    slots        where cores and GPUs are shared out; None: they were given to the job
+    gpus         what the job was given on this node, as CUDA_VISIBLE_DEVICES names them
+    elapsed_s    how much of the job's time was over when this was looked at
+    """
+
+    job_id: str
+    restart: int = 0
+    only: int | None = None
+    slots: Path | None = None
+    gpus: tuple[str, ...] = ()
+    elapsed_s: float = 0.0
+
+    def numbers(self, resources: Resources) -> range:
+        """The ranks that this supervisor starts."""
+        return range(resources.ranks) if self.only is None else range(self.only, self.only + 1)
+
+    def gpus_of(self, number: int, resources: Resources, *, granted: Sequence[str]) -> list[str]:
+        """Exactly the GPUs of one rank, out of those of the node (or of the task, where the step bound them to it).
+        ValueError when the job has fewer than it asked for.
+        """
+        each, there = resources.gpus_per_rank, [*granted, *self.gpus]
+        place = number % resources.ranks_per_node
+        mine = there if self.only is not None and len(there) == each else there[place * each : (place + 1) * each]
+        if len(mine) != each:
+            raise ValueError(f"rank {number} was to have {each} GPUs, and this node shows {len(there)} to its job")
+        return mine
+
+
+def of(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Placement:
+    """What the command line says; `--slurm`: with what Slurm says to each task."""
+    if arguments[0] == "--slurm":
+        return _slurm(environment)
+    slots = Path(arguments[1]) if arguments[0] == "--slots" else None
+    return Placement(processes.unique_id(processes.me()), slots=slots)
+
+
+def _slurm(environment: Mapping[str, str]) -> Placement:
+    visible = environment.get("CUDA_VISIBLE_DEVICES", "")
+    began = float(environment.get("SLURM_JOB_START_TIME") or time.time())
+    return Placement(
+        job_id=environment["SLURM_JOB_ID"],
+        restart=int(environment.get("SLURM_RESTART_COUNT") or 0),
+        only=int(environment["SLURM_PROCID"]),
+        gpus=tuple(name for name in visible.split(",") if name not in ("", "-1", "NoDevFiles")),
+        elapsed_s=min(max(time.time() - began, 0.0), 120.0),  # two machines' clocks: believed within reason
+    )
