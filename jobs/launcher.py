@@ -7,6 +7,14 @@ from typing import Protocol
 from jobs.spec import Handle, JobSpec, Observation, Resources
 
 
+class Refused(RuntimeError):
+    """A scheduler that does not answer, or that refuses. `later`: nothing was wrong with what it was asked."""
+
+    def __init__(self, words: str, *, later: bool) -> None:
+        super().__init__(words)
+        self.later = later
+
+
 class Launcher(Protocol):
     """Starts jobs and observes them; keeps no state that a second process could not find again."""
 
@@ -20,7 +28,7 @@ class Launcher(Protocol):
         """The exact request; pure."""
 
     def submit(self, job: JobSpec) -> Handle:
-        """Start the job; BackendError-like OSError or RuntimeError when the scheduler refuses."""
+        """Start the job; Refused, OSError or RuntimeError when the scheduler does not take it."""
 
     def poll(self, handles: Sequence[Handle], attempt_dirs: Mapping[str, Path]) -> dict[Handle, Observation]:
         """One query for all of them. `attempt_dirs` is by tag."""

@@ -67,9 +67,10 @@ class StageFailed(StxError):
 
 
 class BackendError(StxError):
-    """A scheduler cannot be reached, or refuses a request."""
+    """A scheduler cannot be reached, or refuses a request. `later`: it may take the same request another time."""
 
     exit_code = 4
+    later = False
 
 
 class LeaseHeld(StxError):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from jobs import files
-from jobs.launcher import Launcher
+from jobs.launcher import Launcher, Refused
 from jobs.outcome import FULL, cause_of
 from jobs.spec import Cause, Handle, JobSpec, Resources
 from stx import named, records, sharing
@@ -44,7 +44,10 @@ def ask(question: Callable[[], T]) -> T:
     except (StxError, OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
         if isinstance(error, BackendError) or (isinstance(error, OSError) and error.errno in FULL):
             raise
-        raise BackendError(f"{type(error).__name__}: {error}") from error
+        words = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
+        told = BackendError(words)
+        told.later = isinstance(error, Refused) and error.later
+        raise told from error
 
 
 class Kind(Protocol):
@@ -137,6 +140,8 @@ class Attempts:
             handle = ask(lambda: self.launcher.submit(job))
         except BackendError as error:
             self._refused(vertex, number, error)
+            if error.later:
+                raise
             return
         records.publish(attempt.handle, handle.dump())
 
@@ -172,8 +177,9 @@ class Attempts:
         return Handle(tag=self._tag(vertex, number), job_id=job_id) if job_id else None
 
     def _refused(self, vertex: Vertex, number: int, error: BackendError) -> None:
-        # A scheduler may accept and then time out: look before it is called a failure.
-        if not self.adopt(vertex, number):
+        # A scheduler may accept and then time out: look before it is called a failure. Of one that takes nothing now,
+        # the claim waits, and the same attempt is submitted again.
+        if not error.later and not self.adopt(vertex, number):
             reason = error.__cause__
             cause = cause_of(reason.errno) if isinstance(reason, OSError) else None
             message = f"the job was not accepted: {error.what}"

@@ -9,12 +9,13 @@ Nothing is kept that a coordinator after a kill -9 would not find again.
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 from jobs import files, processes
 from jobs.launcher import Launcher
 from jobs.outcome import FULL
-from jobs.spec import Handle, JobState
+from jobs.spec import Handle, JobState, Observation
 from stx.config.cluster import Cluster
 from stx.coordinator import inbox, journal
 from stx.coordinator.attempts import Attempts, Kind, ask, load_kind
@@ -38,6 +39,7 @@ from stx.coordinator.events import (
     Start,
     Stop,
     Surveyed,
+    Throttled,
     Tick,
     Troubled,
     Unmark,
@@ -61,6 +63,9 @@ SHOW_AFTER_FAILURES = 3
 GIVE_UP_AFTER_FAILURES = 60
 CANARY_BYTES = 65536
 CANARY_EVERY_S = 5.0
+HOLD_S, HOLD_AT_MOST_S = 30.0, 600.0  # while the scheduler takes no more jobs
+POLL_AT_MOST_S = 300.0  # while it does not answer
+DETAIL_EVERY_S = 300.0  # a queue's expected starts change at every look: they are told now and then
 
 
 class Coordinator:
@@ -114,6 +119,9 @@ class Coordinator:
         limits = {phase: limit + BEHIND_S for phase, limit in cluster.hang_after_s.model_dump().items()}
         self._hearts = Hearts(limits, poll_s=cluster.poll_s, clock=clock)
         self._failures = 0
+        self._poll_due = 0.0
+        self._held_until, self._hold_s = 0.0, 0.0
+        self._told: dict[tuple[str, int], float] = {}
         self._canary_due = 0.0
         self._glance = 0
         self._before = journal.parts(self._experiment)
@@ -142,6 +150,7 @@ class Coordinator:
         self._read_inbox()
         self._poll()
         self._survey()
+        self._let_go()
         self._take(self._hearts.look(self._patients(), well=well))
         self._take([Tick(self._clock())])
         return self.state
@@ -202,7 +211,7 @@ class Coordinator:
             self._lease.hold()
             return self._act(vertex, action)
         except BackendError as error:
-            return [*self._failed(error), self._look(vertex)]
+            return [*self._failed(error), *self._hold(error), self._look(vertex)]
         except OSError as error:
             if error.errno not in FULL:
                 raise StoreError(
@@ -250,6 +259,18 @@ class Coordinator:
             call = self._launcher.stop if isinstance(action, Stop) else self._launcher.cancel
             ask(lambda: call(handle, folder))
 
+    def _hold(self, error: BackendError) -> list[Event]:
+        """A scheduler that takes nothing more now is left in peace for a while, for longer every time."""
+        if not error.later:
+            return []
+        self._hold_s = min(max(2 * self._hold_s, HOLD_S), HOLD_AT_MOST_S)
+        self._held_until = self._clock() + self._hold_s
+        return [Throttled(self._clock(), f"the scheduler takes no more jobs for now: {error.what}")]
+
+    def _let_go(self) -> None:
+        if self.state.throttled and self._clock() >= self._held_until:
+            self._take([Throttled(self._clock(), "")])
+
     def _look(self, vertex: Vertex) -> Surveyed:
         return Surveyed(self._clock(), vertex.key, self._surveyor.look(vertex))
 
@@ -291,21 +312,34 @@ class Coordinator:
             if live is not None and handle is not None:
                 asked[handle] = (vertex.key, live.number)
                 folders[handle.tag] = self._attempts.stage(vertex).attempt(live.number).path
-        if not asked:
+        if not asked or self._clock() < self._poll_due:
             return
         try:
             seen = ask(lambda: self._launcher.poll(tuple(asked), folders))
         except BackendError as error:
             self._take(self._failed(error))
+            longer = 2 ** max(self._failures - SHOW_AFTER_FAILURES, 0)
+            self._poll_due = self._clock() + min(self._cluster.poll_s * longer, POLL_AT_MOST_S)
             return
         self._failures = 0
         said: list[Event] = [Troubled(self._clock(), "")]
         for handle, observation in seen.items():
             key, number = asked[handle]
-            news = observation.state is JobState.ENDED or observation.state is not self.state.stage(key).seen
-            if news:
-                said.append(Observed(self._clock(), key, number, observation.state, observation.detail))
+            if self._is_news(key, number, observation):
+                said.append(Observed(self._clock(), key, number, *astuple(observation)))
         self._take(said)
+
+    def _is_news(self, key: str, number: int, observation: Observation) -> bool:
+        """Another state, one more time gone, or, now and then, other words for the same."""
+        watch, now = self.state.stage(key).watch, self._clock()
+        same = watch is not None and observation.state is watch.seen and observation.state is not JobState.ENDED
+        if same and watch is not None:
+            due = self._told.get((key, number), now) + DETAIL_EVERY_S
+            if observation.detail == watch.detail or now < due:
+                self._told.setdefault((key, number), now)
+                return False
+        self._told[key, number] = now
+        return True
 
     def _survey(self) -> None:
         """Live stages at every round, and by turns some that are not done: others may publish what they miss."""

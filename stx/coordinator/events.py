@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jobs import typed
-from jobs.spec import JobState
+from jobs.spec import Cause, JobState
 from stx.endings import Ended
 
 
@@ -98,13 +98,14 @@ class Surveyed:
 
 @dataclass(frozen=True)
 class Observed:
-    """The scheduler's word for a live attempt."""
+    """The scheduler's word for a live attempt; of a job that ENDED the cause, where it knows one."""
 
     now: float
     key: str
     number: int
     state: JobState
     detail: str = ""
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,14 @@ class Troubled:
 
 
 @dataclass(frozen=True)
+class Throttled:
+    """The scheduler takes no more jobs for now, and nothing is wrong with ours. An empty reason: it does again."""
+
+    now: float
+    reason: str
+
+
+@dataclass(frozen=True)
 class Crashed:
     """An error ended the coordinator that writes this."""
 
@@ -186,7 +195,19 @@ class Tick:
 
 
 Event = (
-    Opened | Surveyed | Observed | Sought | Unseen | Hung | Ordered | Interrupted | Paused | Troubled | Crashed | Tick
+    Opened
+    | Surveyed
+    | Observed
+    | Sought
+    | Unseen
+    | Hung
+    | Ordered
+    | Interrupted
+    | Paused
+    | Troubled
+    | Throttled
+    | Crashed
+    | Tick
 )
 _KINDS: Mapping[str, type[Event]] = {
     kind.__name__: kind
@@ -201,6 +222,7 @@ _KINDS: Mapping[str, type[Event]] = {
         Interrupted,
         Paused,
         Troubled,
+        Throttled,
         Crashed,
         Tick,
     )

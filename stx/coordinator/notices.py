@@ -1,7 +1,7 @@
 """What a state has to tell a person who is not looking: `on_event` of the cluster file. Pure.
 
     stage_failed   a stage is FAILED: its budget is spent
-    paused         nothing is started: the disk is full, or the scheduler does not answer
+    paused         nothing is started: the disk is full, or the scheduler does not answer or takes no more jobs
     resumed        it goes on
     finished       every stage rests; exit_code 0: all are done
 
@@ -48,7 +48,7 @@ class Teller:
         return [*self._pause(state), *self._failures(state), *self._finish(state)]
 
     def _pause(self, state: State) -> Iterator[Notice]:
-        reason = state.full or state.trouble
+        reason = state.paused
         if bool(reason) == bool(self._paused):
             return
         self._pauses += bool(reason)

@@ -157,7 +157,7 @@ def has(vertex: Vertex, facts: Facts, *, images: int | None) -> bool:
 
 def startable(state: State) -> Iterator[tuple[int, Start]]:
     """Starts that the limits allow now, by priority."""
-    if not state.counts.get(Status.READY, 0) or state.stopping or state.leaving or state.full:
+    if not state.counts.get(Status.READY, 0) or state.stopping or state.leaving or state.full or state.throttled:
         return
     mine = [state.stages[index] for index in state.live if state.stages[index].status == Status.RUNNING]
     pending = sum(stage.seen != "RUNNING" for stage in mine)

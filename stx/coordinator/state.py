@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from jobs.spec import JobState
+from jobs.spec import Cause, JobState
 from stx.coordinator.events import NOTHING, Facts, Live, Policy
 from stx.coordinator.table import Table
 from stx.coordinator.topology import Topology, Vertex
@@ -47,6 +47,8 @@ class Watch:
     """What we know of a live attempt besides the facts.
 
     seen, misses   the scheduler's last word, and how often in a row the job was gone
+    detail         its own words: why a job waits, where it runs
+    cause          why it ended, as far as the scheduler knows
     sought         how often no job was found for an attempt without a handle
     full           why the store could not be written when the job was gone; nothing if it could
     ending         why it was asked to end ("stop", "hang"), and when it is cancelled outright
@@ -56,6 +58,8 @@ class Watch:
     number: int
     seen: JobState | None = None
     misses: int = 0
+    detail: str = ""
+    cause: Cause | None = None
     sought: int = 0
     full: str = ""
     ending: str = ""
@@ -105,8 +109,14 @@ class State:
     leaving: bool = False
     full: str = ""
     trouble: str = ""
+    throttled: str = ""
     error: str = ""
     commands: frozenset[str] = frozenset()
+
+    @property
+    def paused(self) -> str:
+        """Why nothing is started; nothing while stages may start."""
+        return self.full or self.throttled or self.trouble
 
     def stage(self, key: str) -> Stage:
         """The stage of a key of the graph."""

@@ -164,7 +164,7 @@ class Observer:
         lines = overview(state, store=self.store, keys=keys, driven=driver is not None)
         left = _left(state) if driver is None and lease.was_released(self.experiment) else None
         error = "" if driver else state.error
-        return Overview(self.graph.experiment, driver, age, state.full or state.trouble, lines, left, error)
+        return Overview(self.graph.experiment, driver, age, state.paused, lines, left, error)
 
 
 def _left(state: State) -> Left:
@@ -288,7 +288,8 @@ def _state(stage: Stage, now: Progress, *, driven: bool) -> tuple[str, str]:
     if now.over:
         return "ENDED", f"{now.over}; {'about to be seen' if driven else 'submit again to go on'}"
     if is_queued(stage) and now.age_s is None:
-        return QUEUED, stage.why or "its job waits for its turn"
+        queued = stage.watch.detail if stage.watch is not None else ""
+        return QUEUED, stage.why or queued or "its job waits for its turn"
     why = stage.why
     if stage.unseen_s:
         why = f"unseen: its heartbeat stands still; {why}".rstrip("; ")

@@ -30,6 +30,7 @@ from stx.coordinator.events import (
     Sought,
     Stop,
     Surveyed,
+    Throttled,
     Tick,
     Troubled,
     Unmark,
@@ -67,6 +68,8 @@ def step(state: State, event: Event) -> Step:
             return evolve(state, full=event.reason), ()
         case Troubled():
             return evolve(state, trouble=event.message), ()
+        case Throttled():
+            return evolve(state, throttled=event.reason), ()
         case Crashed():
             return evolve(state, error=event.error), ()
         case Tick():
@@ -85,6 +88,7 @@ def _opened(state: State, event: Opened) -> Step:
         leaving=False,
         full="",
         trouble="",
+        throttled="",
         error="",
     )
     work = Work(state, event.now)
@@ -137,14 +141,22 @@ def _surveyed(work: Work, index: int, facts: Facts) -> None:
 def _watched(work: Work, watch: Watch, event: Observed | Sought | Unseen | Hung) -> Watch:
     match event:
         case Observed(state=JobState.ENDED):
-            watch = replace(watch, seen=event.state, misses=watch.misses + 1, full=watch.full or work.before.full)
+            full = watch.full or work.before.full
+            watch = replace(
+                watch,
+                seen=event.state,
+                misses=watch.misses + 1,
+                detail=event.detail,
+                cause=event.cause or watch.cause,
+                full=full,
+            )
             if watch.misses >= MISSES:
                 work.actions.append(_judgement(watch, key=event.key, detail=event.detail))
             return watch
         case Observed(state=JobState.UNKNOWN):
-            return replace(watch, seen=event.state)
+            return replace(watch, seen=event.state, detail=event.detail)
         case Observed():
-            return replace(watch, seen=event.state, misses=0)
+            return replace(watch, seen=event.state, detail=event.detail, misses=0)
         case Sought():
             return replace(watch, sought=watch.sought + 1)
         case Unseen():
@@ -161,7 +173,7 @@ def _judgement(watch: Watch, *, key: str, detail: str) -> Judge:
     words = f"the scheduler says: {detail}" if detail else "the scheduler no longer knows the job"
     if watch.full:  # whoever meets a full disk at the start, or with the last word, cannot say so
         return Judge(key, watch.number, Cause.NO_SPACE, f"ended without an outcome ({words}): {watch.full}")
-    return Judge(key, watch.number, Cause.LOST, f"ended without an outcome ({words})")
+    return Judge(key, watch.number, watch.cause or Cause.LOST, f"ended without an outcome ({words})")
 
 
 def _end_if_unwanted(work: Work, index: int) -> None:
@@ -260,6 +272,6 @@ def _orphaned(work: Work, index: int) -> None:
         work.actions.append(Adopt(key, live.number))
     elif stage.cancelled:
         work.actions.append(Judge(key, live.number, Cause.LOST, "cancelled before it was submitted"))
-    elif not (work.before.stopping or work.before.leaving or work.before.full):
+    elif not (work.before.stopping or work.before.leaving or work.before.full or work.before.throttled):
         work.actions.append(Resubmit(key, live.number))
         work.put(index, replace(stage, watch=replace(watch, sought=0)))

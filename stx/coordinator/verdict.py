@@ -23,13 +23,16 @@ def bar(attempt: AttemptDir, *, job_id: str | None, experiment: str) -> bool:
 
 def publish_verdict(attempt: AttemptDir, *, ranks: int, cause: str, message: str, experiment: str) -> None:
     """Conclude about an attempt whose job is gone. Ranks that spoke count; the silent ones are lost, or had been asked
-    to leave (stop.json), which is nobody's failure. A HANG is the coordinator's own word.
+    to leave (stop.json), or were preempted before they could save, which is nobody's failure. A HANG is the
+    coordinator's own word.
     """
     said = spoken(attempt, ranks=ranks)
     if len(said) == ranks:
         return
-    asked = attempt.stop.exists() and cause in (Cause.LOST, Cause.NO_SPACE)
-    if asked:
+    asked = attempt.stop.exists() and cause in (Cause.LOST, Cause.NO_SPACE, Cause.TIMEOUT)
+    if cause == Cause.PREEMPT:
+        said.append(Outcome(ranks, Result.YIELDED, message=f"preempted before it could save: {message}"))
+    elif asked:
         said.append(Outcome(ranks, Result.YIELDED, message="asked to leave, and left no outcome"))
     else:
         said.append(Outcome(ranks, Result.FAILED, Cause(cause), message))

@@ -218,8 +218,8 @@ def _counts(state: State) -> Text:
     text = Text()
     for word, count in counts(state).items():
         text.append(f"{count:,} {word.lower()}  ", style=COUNT_STYLES.get(word, ""))
-    if state.full or state.trouble:
-        text.append(f"paused: {state.full or state.trouble}", style="bold red")
+    if state.paused:
+        text.append(f"paused: {state.paused}", style="bold red")
     return text
 
 

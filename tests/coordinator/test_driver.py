@@ -101,7 +101,7 @@ def test_a_failing_poll_kills_nothing_is_shown_and_ends_the_coordinator_only_aft
     assert coordinator.state.trouble == ""
     world.launcher.fail_polls = True
     with pytest.raises(BackendError, match="in a row"):
-        world.rounds(100)
+        world.rounds(100, seconds=400.0)
     assert world.launcher.live()
 
 
@@ -224,3 +224,18 @@ def test_a_stage_that_was_finished_since_the_last_look_is_not_started(world, sim
     world.rounds(1)
     assert only(coordinator).status is Status.DONE
     assert not world.launcher.jobs
+
+
+def test_a_scheduler_that_takes_no_more_jobs_is_left_in_peace_and_asked_again_later(world, sim):
+    nodes = tuple(sim.node("images", f"n{index}", salt=str(index)) for index in range(3))
+    coordinator = world.start(type(sim.single("a"))("a", nodes), cluster=world.cluster(limits={"queued": 9}))
+    world.launcher.full = True
+    world.rounds(5)
+    assert world.launcher.submits == 3, "each claim is offered once, and then everything waits"
+    assert "takes no more jobs" in coordinator.state.paused
+    assert all(not stage.facts.spent for _, stage in coordinator.state.rows()), "nobody is to blame"
+    world.launcher.full = False
+    world.rounds(20, seconds=10.0)
+    assert coordinator.state.paused == ""
+    assert len(world.launcher.live()) == 3
+    assert all(stage.facts.last == 1 for _, stage in coordinator.state.rows()), "the same attempts"

@@ -8,6 +8,8 @@ import re
 import subprocess
 from collections.abc import Mapping, Sequence
 
+from jobs.launcher import Refused
+
 LIMIT_S = 60.0
 KEPT = frozenset({"SLURM_CONF"})
 INHERITED = re.compile(r"(SLURM|SLURMD|SLURM_STEP|SBATCH|SRUN|SALLOC|SQUEUE|SCANCEL|SACCT|PMI|PMIX)_\w*")
@@ -30,12 +32,11 @@ LATER = (
 )
 
 
-class SlurmError(RuntimeError):
-    """A command of Slurm's failed. `later`: nothing was wrong with what it was asked."""
+class SlurmError(Refused):
+    """A command of Slurm's failed."""
 
     def __init__(self, command: str, said: str) -> None:
-        super().__init__(f"{command}: {said}")
-        self.later = any(word in said.lower() for word in LATER)
+        super().__init__(f"{command}: {said}", later=any(word in said.lower() for word in LATER))
 
 
 def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
