@@ -12,18 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from jobs import slots
 from stx import named
 from stx.config import schema
 from stx.config.load import read_document, value_at
 from stx.config.schema import Many, Positive, Problem, Section, choice, only, refusal, refusals
+from stx.config.slurm import DEFAULTS as SLURM_DEFAULTS
+from stx.config.slurm import Slurm
 from stx.config.yaml import Document, dotted, flow
 from stx.errors import ConfigError
 
 BUILT_IN = Path(__file__).parent / "clusters"
 SHORTEST_HANG_S = 5.0
+_ONLY = "remove it, or say launcher: slurm"
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -89,6 +92,7 @@ class Retries(Section):
     nan: Count = 0
     setup: Count = 2
     no_space: Count = 10
+    timeout: Count = 5
 
 
 class Checkpoint(Section):
@@ -132,7 +136,9 @@ class Layout(Section):
 
 
 class StageResources(Section):
-    """What a job of one kind asks for. `flops_per_s` is what one rank achieves, for the hours of the bill."""
+    """What a job of one kind asks for. `flops_per_s` is what one rank achieves, for the hours of the bill; `slurm`
+    holds for this kind before the cluster file's own.
+    """
 
     ranks: Positive = 1
     layouts: Annotated[Many[Layout], Field(min_length=1)] | None = None
@@ -145,6 +151,7 @@ class StageResources(Section):
     compile: Annotated[bool, only(valid=False)] = False
     noise_on: Annotated[str, choice("loader", "device")] = "loader"
     flops_per_s: float | None = Field(default=None, gt=0)
+    slurm: Slurm | None = None
 
 
 def _merged_stages(value: Any) -> Any:
@@ -202,7 +209,7 @@ class Cluster(Section):
     """A cluster file, with `name` = the built-in's or the file's. Its defaults suit processes on this machine."""
 
     name: str = "local"
-    launcher: Annotated[str, choice("local", later=("slurm", "ray"))] = "local"
+    launcher: Annotated[str, choice("local", "slurm", later=("ray",))] = "local"
     store: str | None = None
     coordinator: Coordinator = Coordinator()
     poll_s: Seconds = 0.2
@@ -216,8 +223,23 @@ class Cluster(Section):
     stages: Annotated[dict[str, StageResources], BeforeValidator(_merged_stages)] = Field(
         default_factory=lambda: {"default": StageResources()}
     )
+    slurm: Slurm = Slurm()
     on_event: Annotated[Many[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
     _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    @model_validator(mode="after")
+    def _used(self) -> "Cluster":
+        """What only Slurm understands stands in the file of a Slurm cluster."""
+        found: list[tuple[str, ...]] = [("slurm",)] if "slurm" in self.model_fields_set else []
+        found += [("stages", kind, "slurm") for kind, one in self.stages.items() if one.slurm is not None]
+        if found and self.launcher != "slurm":
+            raise refusals([Problem(path, f"has no effect with launcher: {self.launcher}", _ONLY) for path in found])
+        return self
+
+    def scheduler(self, kind: str) -> Slurm:
+        """What a job of `kind` asks of its scheduler besides its size."""
+        own = self.resources(kind).slurm
+        return self.slurm if own is None else own.over(self.slurm)
 
     def resources(self, kind: str) -> StageResources:
         """What a job of `kind` asks for."""
@@ -237,6 +259,10 @@ class Cluster(Section):
         record: dict[str, Any] = self.model_dump(mode="json")
         for stage in record["stages"].values():
             del stage["layouts" if stage["layouts"] is None else "ranks"]
+            if stage["slurm"] is None:
+                del stage["slurm"]
+        if self.launcher != "slurm":
+            del record["slurm"]
         return record
 
 
@@ -254,6 +280,16 @@ def load_cluster(name_or_path: str | Path | None = None) -> Cluster:
     return _parse(path, file=wanted if path.parent != BUILT_IN else f"cluster {wanted}")
 
 
+def _with_defaults(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of its launcher under a cluster file's own words."""
+    defaults = SLURM_DEFAULTS if mapping.get("launcher") == "slurm" else {}
+    merged = dict(mapping)
+    for name, value in defaults.items():
+        own = mapping.get(name, value)
+        merged[name] = {**value, **own} if isinstance(value, Mapping) and isinstance(own, Mapping) else own
+    return merged
+
+
 def _parse(path: Path, *, file: str) -> Cluster:
     _, document = read_document(path)
     mapping = {} if document.value is None else document.value
@@ -261,7 +297,8 @@ def _parse(path: Path, *, file: str) -> Cluster:
         raise ConfigError(
             "a cluster file is a mapping, this is not", where=file, hint=f"it has {', '.join(Cluster.model_fields)}"
         )
-    cluster, origin = schema.validate(Cluster, {"name": path.stem, **mapping}), Origin(file, document)
+    whole = {"name": path.stem, **_with_defaults(mapping)}
+    cluster, origin = schema.validate(Cluster, whole), Origin(file, document)
     if isinstance(cluster, Cluster):
         cluster._origin = origin
         return cluster

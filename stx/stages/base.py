@@ -189,20 +189,23 @@ def job(
     node: Node, *, cluster: Cluster, layout: Mapping[str, Any], tag: str, attempt_dir: Path, python: str, code: Path
 ) -> JobSpec:
     """The job of one attempt: `python -m stx.worker run <attempt dir>` on every rank, from the store's sources."""
+    kind = node.spec.kind
+    asked = cluster.scheduler(kind)
     searched = [str(code), *filter(None, [os.environ.get("PYTHONPATH")])]
     return JobSpec(
         tag=tag,
-        argv=(python, "-m", "stx.worker", "run", str(attempt_dir)),
+        argv=(asked.python or python, "-m", "stx.worker", "run", str(attempt_dir)),
         attempt_dir=attempt_dir,
         cwd=attempt_dir,
-        resources=request(layout, cluster.resources(node.spec.kind)),
+        resources=request(layout, cluster.resources(kind), partition=asked.partition),
         env={"PYTHONPATH": os.pathsep.join(searched)},
         stop_lead_s=cluster.stop_lead_s,
         start_limit_s=cluster.hang_after_s.start,
+        scheduler=asked.model_dump(exclude={"partition"}, exclude_defaults=True),
     )
 
 
-def request(layout: Mapping[str, Any], resources: StageResources) -> Resources:
+def request(layout: Mapping[str, Any], resources: StageResources, *, partition: str | None = None) -> Resources:
     """What a launcher is asked for."""
     return Resources(
         nodes=layout["nodes"],
@@ -211,6 +214,7 @@ def request(layout: Mapping[str, Any], resources: StageResources) -> Resources:
         gpus_per_rank=layout["gpus_per_rank"],
         mem_gb=resources.mem_gb,
         time_s=resources.time,
+        partition=partition,
     )
 
 

@@ -23,7 +23,7 @@ from stx.plan import Bill, BillRow, PlanLine, Verb
 from stx.report.words import duration, flops, plural, size
 from stx.spec import Graph, Node
 from stx.verbs import advice, console
-from stx.verbs.launching import launcher_of
+from stx.verbs.launching import refusal_of
 from stx.verbs.refuse import refuse_impossible
 from stx.verbs.select import load_graph, store_root
 
@@ -85,7 +85,7 @@ def prepare(
     lines = plan.lines(graph, seen, previous=previous, place=place_in(experiment))
     refuse_impossible(lines, experiment=experiment, cluster=where)
     first = {node.spec.kind: node for node in graph.nodes}
-    refusal = launcher_of(where).refusal
+    refusal = refusal_of(where)
     chosen = {kind: layouts.choose(layouts.planned(node, where), refusal=refusal) for kind, node in first.items()}
     bill = plan.bill(graph, lines, where, seen=seen, ranks={kind: one.ranks for kind, one in chosen.items()})
     return Planned(file, experiment, where, place, graph, previous, lines, bill, chosen)

@@ -5,17 +5,17 @@ Only what is still to be run counts: nobody needs the program of a stage that is
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jobs import slots
-from jobs.launcher import Launcher
+from jobs.spec import Resources
 from stx.config.cluster import Cluster
 from stx.config.load import Experiment
 from stx.coordinator import layouts
 from stx.errors import PlanError
 from stx.plan import PlanLine
-from stx.verbs.launching import launcher_of
+from stx.verbs.launching import refusal_of
 
 RUNNABLE = "give the path of a program that can be run, or the name of one that is on PATH"
 
@@ -26,7 +26,7 @@ def refuse_impossible(lines: Sequence[PlanLine], *, experiment: Experiment, clus
     if missing:
         raise PlanError(missing, where=f"cluster {cluster.name}: on_event", hint=RUNNABLE)
     todo = [line for line in lines if str(line.verb) != "cached"]
-    _refuse_sizes(todo, cluster=cluster, launcher=launcher_of(cluster))
+    _refuse_sizes(todo, cluster=cluster, refusal=refusal_of(cluster))
     if cluster.launcher == "local":  # the jobs see the programs that are seen from here
         _refuse_programs(todo, experiment=experiment)
         reason = slots.refusal(slots.default_dir())
@@ -34,12 +34,12 @@ def refuse_impossible(lines: Sequence[PlanLine], *, experiment: Experiment, clus
             raise PlanError(f"cores and GPUs cannot be shared out: {reason}", where="STX_SLOTS", hint=slots.CURE)
 
 
-def _refuse_sizes(todo: Sequence[PlanLine], *, cluster: Cluster, launcher: Launcher) -> None:
+def _refuse_sizes(todo: Sequence[PlanLine], *, cluster: Cluster, refusal: Callable[[Resources], str | None]) -> None:
     """A job that can never fit the machine is refused here, not left in a queue for ever."""
     first = {line.node.stage: line.node for line in todo}  # all points of a sweep ask for the same
     for node in first.values():
         options = layouts.planned(node, cluster)
-        reasons = [launcher.refusal(one.job.resources) for one in options]
+        reasons = [refusal(one.job.resources) for one in options]
         if all(reasons):
             every = "; ".join(dict.fromkeys(reason for reason in reasons if reason))
             where = f"cluster {cluster.name}: stages.{node.spec.kind}"

@@ -44,6 +44,7 @@ def test_everything_has_a_default(parse):
         "nan": 0,
         "setup": 2,
         "no_space": 10,
+        "timeout": 5,
     }
     assert cluster.backoff_s == (0, 5, 30, 300)
     assert (cluster.checkpoint.every_s, cluster.checkpoint.keep) == (30, 2)
@@ -67,9 +68,9 @@ def test_the_page_about_cluster_files_shows_the_defaults_and_all_of_them(parse):
     shown, example, listed = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert parse(shown) == parse("")
     named = set(yaml.parse(shown, file="").value)
-    assert named == set(Cluster.model_fields) - {"name", "store", "on_event"}
+    assert named == set(Cluster.model_fields) - {"name", "store", "on_event", "slurm"}
     (stages,) = yaml.parse(shown, file="").value["stages"].values()
-    assert set(stages) == set(StageResources.model_fields) - {"layouts", "flops_per_s"}
+    assert set(stages) == set(StageResources.model_fields) - {"layouts", "flops_per_s", "slurm"}
     assert parse(example).store == "/data/stx"
     assert [one.ranks for one in parse(listed).resources("train").layouts or ()] == [16, 2, 1]
 
@@ -130,7 +131,7 @@ def test_dump_is_json_that_reads_back(parse):
     ("text", "place", "words"),
     [
         ("launchr: local", ":1: launchr = local", 'did you mean "launcher"'),
-        ("poll_s: 1\nlauncher: slurm", ":2: launcher = slurm", "not built yet in this version"),
+        ("poll_s: 1\nlauncher: ray", ":2: launcher = ray", "not built yet in this version"),
         ("launcher: ray", ":1: launcher = ray", "valid: local"),
         ("launcher: pbs", ":1: launcher = pbs", "known: local"),
         ("coordinator: {where: cron}", ":1: coordinator.where = cron", "valid: foreground, detached"),
@@ -144,7 +145,7 @@ def test_dump_is_json_that_reads_back(parse):
         ("stages: {train: {compile: true}}", ":1: stages.train.compile = true", "not built yet"),
         ("stages: {train: {noise_on: gpu}}", ":1: stages.train.noise_on = gpu", "known: loader, device"),
         ("stages: {train: 3}", ":1: stages.train = 3", "must be a mapping"),
-        ("slurm: {partition: low}", ":1: slurm", "no such option"),
+        ("slurm: {partition: low}", ":1: slurm", "has no effect with launcher: local"),
         ("poll_s: -1", ":1: poll_s = -1", "above 0"),
         ("poll_s: fast", ":1: poll_s = fast", "is not a time"),
         ("retries: {lost: -1}", ":1: retries.lost = -1", "at least 0"),
@@ -171,3 +172,34 @@ def test_an_unknown_kind_is_refused_with_its_line(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_cluster(path)
     assert str(caught.value).startswith(f'{path}:3: stages.trian\n  "trian" is no stage kind\n  did you mean "train"?')
+
+
+def test_a_slurm_cluster_has_the_defaults_of_jobs_that_wait_in_a_queue(parse):
+    cluster = parse("launcher: slurm\ncheckpoint: {keep: 3}\n")
+    assert (cluster.coordinator.where, cluster.poll_s, cluster.lease_s) == ("detached", 30, 60)
+    assert (cluster.checkpoint.every_s, cluster.checkpoint.keep) == (600, 3)
+    assert Cluster.model_validate(cluster.dump()) == cluster
+
+
+def test_what_a_kind_asks_of_slurm_goes_before_what_all_ask(parse):
+    cluster = parse(
+        "launcher: slurm\nslurm: {partition: gpu, account: lab, setup: [module load cuda]}\n"
+        "stages: {images: {slurm: {partition: cpu}}}\n"
+    )
+    assert cluster.scheduler("train").partition == "gpu"
+    images = cluster.scheduler("images")
+    assert (images.partition, images.account, images.setup) == ("cpu", "lab", ("module load cuda",))
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "words"),
+    [
+        ("slurm: {partition: 'two words'}", ":2: slurm.partition", "must be one word"),
+        ('slurm: {setup: ["a\\nb"]}', ":2: slurm.setup[0]", "must be one line"),
+        ("slurm: {partitoin: low}", ":2: slurm.partitoin", "no such option"),
+    ],
+)
+def test_what_sbatch_could_not_read_is_refused(parse, text, where, words):
+    with pytest.raises(ConfigError) as caught:
+        parse(f"launcher: slurm\n{text}\n")
+    assert where in str(caught.value) and words in str(caught.value)

@@ -9,6 +9,7 @@ from typing import Any
 
 from jobs import files, outcome
 from jobs.files import AttemptDir
+from jobs.launcher import Refused
 from jobs.outcome import Outcome
 from jobs.spec import Cause, Handle, JobSpec, JobState, Observation, Resources, Result
 from stx import records
@@ -118,6 +119,8 @@ class SimLauncher:
         self.jobs: list[Job] = []
         self.fail_polls = False
         self.refuse = ""
+        self.full = False
+        self.submits = 0
         self.largest = 10**9
         self.timeouts = 0
         self.polls = 0
@@ -134,8 +137,11 @@ class SimLauncher:
         return " ".join(job.argv)
 
     def submit(self, job: JobSpec) -> Handle:
+        self.submits += 1
         if self.refuse:
             raise BackendError(self.refuse)
+        if self.full:
+            raise Refused("you have as many jobs as you may", later=True)
         handle = Handle(job.tag, f"job{len(self.jobs)}")
         self.jobs.append(Job(handle, AttemptDir(job.attempt_dir), job.resources.ranks))
         if self.timeouts:

@@ -11,6 +11,7 @@ restart  a job that the site starts again has another restart count than its sta
 import functools
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -43,8 +44,8 @@ class SlurmLauncher:
         return self._site.identity
 
     def refusal(self, resources: Resources) -> str | None:
-        """Why no node of this cluster could ever take a job of this size."""
-        return site.refusal(self._nodes, resources)
+        """Why no node of this cluster could ever take a job of this size; not known where no Slurm is."""
+        return site.refusal(self._nodes, resources) if self._nodes else None
 
     def render(self, job: JobSpec) -> str:
         """The batch script."""
@@ -108,7 +109,7 @@ class SlurmLauncher:
 
     @functools.cached_property
     def _nodes(self) -> Sequence[site.Nodes]:
-        return site.ask_nodes()
+        return site.ask_nodes() if shutil.which("sinfo") else []
 
     def _queue(self, *, fresh_s: float) -> list[Row]:
         now = self._clock()
