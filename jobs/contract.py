@@ -21,6 +21,7 @@ from jobs import files, outcome, runtime
 from jobs.files import AttemptDir
 from jobs.launcher import Launcher
 from jobs.outcome import Outcome
+from jobs.rendezvous import rendezvous
 from jobs.spec import Cause, Handle, JobSpec, JobState, Observation, Resources, Result
 
 PATIENCE_S = 60.0  # for a loaded machine; nothing here takes a second on a quiet one
@@ -254,7 +255,7 @@ CHECKS: tuple[Callable[[Launcher, Path], None], ...] = (
 
 def _report() -> int:
     """Complete, and tell what was seen."""
-    place = runtime.rendezvous(runtime.attempt_dir(), timeout_s=PATIENCE_S)
+    place = rendezvous(runtime.attempt_dir(), timeout_s=PATIENCE_S)
     if place.listen_fd is not None:
         os.close(place.listen_fd)
     child = subprocess.run(["cat", "/proc/self/status"], check=True, capture_output=True, text=True).stdout

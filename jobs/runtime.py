@@ -1,26 +1,23 @@
-"""The worker's side of a job: signals, heartbeat, outcome, rendezvous. Standard library only.
+"""The worker's side of a job: signals, heartbeat, outcome. Standard library only.
 
 `install()` is the first thing a worker does. Until then USR1, USR2 and TERM are blocked (jobs.exec does that) and wait;
 from then on USR2 and TERM set a flag that the worker asks for at its step boundaries (a handler that saved by itself
 would save half a step), and USR1 dumps all stacks to the log. A signal of the first millisecond is therefore a clean
 yield like any other.
 
-    attempt dir:  alive-<rank>, heartbeat.json, rendezvous.json, outcome-<rank>.json
+    attempt dir:  alive-<rank>, heartbeat.json, outcome-<rank>.json
 """
 
-import contextlib
 import faulthandler
 import json
 import os
 import signal
-import socket
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from jobs import files, outcome, processes, typed
+from jobs import files, outcome, processes
 from jobs.files import AttemptDir
 from jobs.hangs import Board, Line
 from jobs.outcome import EXIT_YIELDED as EXIT_YIELDED
@@ -214,43 +211,3 @@ def _overwrite(path: Path, data: bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-class NoRendezvous(TimeoutError):
-    """Rank 0 did not come."""
-
-
-@dataclass(frozen=True)
-class Rendezvous:
-    """Where the ranks meet. `listen_fd` is rank 0's bound, listening socket, None on the others."""
-
-    host: str
-    port: int
-    listen_fd: int | None
-
-
-def rendezvous(attempt_dir: Path, *, timeout_s: float = 600.0) -> Rendezvous:
-    """Rank 0 binds a free port and publishes it, the others wait for it; all get MASTER_ADDR and MASTER_PORT.
-
-    Rank 0 gives the descriptor to torch's TCPStore as `master_listen_fd`, so between the choice of a port and its use
-    no other process can take it. A port derived from a job id would collide.
-    """
-    path = AttemptDir(attempt_dir).rendezvous
-    listen_fd = _bind(path) if rank() == 0 else None
-    deadline = time.monotonic() + timeout_s
-    while (data := files.read(path)) is None:
-        if time.monotonic() > deadline:
-            raise NoRendezvous(f"{path}: rank 0 did not publish its port within {timeout_s:g} s")
-        time.sleep(0.05)
-    found = typed.build(Rendezvous, {**typed.mapping(data), "listen_fd": listen_fd})
-    os.environ.update(MASTER_ADDR=found.host, MASTER_PORT=str(found.port))
-    return found
-
-
-def _bind(path: Path) -> int:
-    """Listen on the loopback interface: all ranks of a local job are on this machine."""
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0), backlog=1024)) as server:
-        host, port = server.getsockname()
-        if not files.publish(path, json.dumps({"host": host, "port": port}).encode() + b"\n"):
-            raise FileExistsError(f"{path}: another rank 0 has published its port in this attempt")
-        return server.detach()

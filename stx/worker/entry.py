@@ -24,6 +24,7 @@ from typing import Any
 
 from jobs import outcome, runtime, watchdog
 from jobs.outcome import Outcome
+from jobs.rendezvous import NoRendezvous
 from jobs.runtime import Cause, Result
 from stx.errors import ConfigError, StoreError, StxError
 from stx.named import load
@@ -170,7 +171,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def _is_lost_peer(error: BaseException) -> bool:
     """Whether a collective failed because another rank is gone: whatever ended that one is the cause of the attempt."""
     distributed: Any = sys.modules.get("torch.distributed")
-    if isinstance(error, runtime.NoRendezvous) or (distributed and isinstance(error, distributed.DistError)):
+    if isinstance(error, NoRendezvous) or (distributed and isinstance(error, distributed.DistError)):
         return True
     # gloo raises a plain RuntimeError, from gloo/transport/tcp/pair.cc.
     return isinstance(error, RuntimeError) and "gloo/transport/" in str(error)

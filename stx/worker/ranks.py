@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from jobs import runtime
+from jobs.rendezvous import rendezvous
 from stx import records
 from stx.worker.attempt import Attempt, Yielded
 from stx.worker.device import device
@@ -68,9 +68,6 @@ def process_group(attempt: Attempt) -> Iterator[Ranks]:
         assert dist.get_world_size() == ranks.size, "this process belongs to a group of another size"
         yield ranks
         return
-    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) == ranks.size:
-        # One machine: without it gloo resolves the host's name, which containers and laptops often cannot.
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     backend = "cpu:gloo,cuda:nccl" if ranks.device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=_store(attempt), rank=ranks.rank, world_size=ranks.size)
     try:
@@ -85,7 +82,10 @@ def process_group(attempt: Attempt) -> Iterator[Ranks]:
 def _store(attempt: Attempt) -> dist.Store:
     """Where the ranks find each other."""
     if attempt.world_size == 1:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         return dist.HashStore()
-    meeting = runtime.rendezvous(attempt.folder.path)
+    meeting = rendezvous(attempt.folder.path)
+    # Without it gloo resolves the host's name, which containers, laptops and some clusters cannot.
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", meeting.interface)
     listen = {} if meeting.listen_fd is None else {"master_listen_fd": meeting.listen_fd}
     return dist.TCPStore(meeting.host, meeting.port, attempt.world_size, is_master=attempt.rank == 0, **listen)

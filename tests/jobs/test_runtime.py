@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -223,46 +222,3 @@ def test_only_rank_0_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("RANK", "1")
     Heart(tmp_path).beat("start")
     assert os.listdir(tmp_path) == []
-
-
-def test_rank_0s_port_is_bound_from_its_choice_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MASTER_ADDR", raising=False)
-    monkeypatch.delenv("MASTER_PORT", raising=False)
-    place = runtime.rendezvous(tmp_path)
-    assert place.listen_fd is not None
-    assert os.environ["MASTER_PORT"] == str(place.port)
-    with pytest.raises(OSError, match="in use"):
-        socket.create_server((place.host, place.port), reuse_port=False)
-    socket.create_connection((place.host, place.port)).close()
-    monkeypatch.setenv("RANK", "1")
-    assert runtime.rendezvous(tmp_path) == runtime.Rendezvous(place.host, place.port, None)
-    os.close(place.listen_fd)
-    monkeypatch.undo()
-
-
-def test_a_rendezvous_without_rank_0_ends_in_an_error_that_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RANK", "1")
-    with pytest.raises(TimeoutError, match=r"rendezvous\.json: rank 0 did not publish its port within 0\.1 s"):
-        runtime.rendezvous(tmp_path, timeout_s=0.1)
-
-
-MEET = """
-import torch, torch.distributed as dist
-runtime.install()
-place = runtime.rendezvous(runtime.attempt_dir())
-first = runtime.rank() == 0
-store = dist.TCPStore(place.host, place.port, runtime.world_size(), is_master=first, master_listen_fd=place.listen_fd)
-dist.init_process_group("gloo", store=store, rank=runtime.rank(), world_size=runtime.world_size())
-total = torch.tensor(runtime.rank() + 1)
-dist.all_reduce(total)
-print(total.item())
-dist.destroy_process_group()
-"""
-
-
-@pytest.mark.slow
-def test_torch_meets_on_the_socket_that_rank_0_bound(tmp_path: Path) -> None:
-    ranks = [start(tmp_path, MEET, env={"RANK": str(rank), "WORLD_SIZE": "2"}) for rank in range(2)]
-    assert [said(process).split()[-1] for process in ranks] == ["3", "3"]

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from jobs import outcome, runtime
+from jobs import outcome
+from jobs.rendezvous import NoRendezvous
 from jobs.spec import Cause, Result
 from stx import records
 from stx.errors import DataError, StxError
@@ -54,7 +55,7 @@ def raised(error, *, cause=None):
         (raised(NonFinite("five in a row")), Cause.NAN),
         (raised(RuntimeError("[/x/gloo/transport/tcp/pair.cc:561] Connection closed by peer")), Cause.LOST),
         (raised(torch.distributed.DistNetworkError("Failed to recv, got 0 bytes")), Cause.LOST),
-        (raised(runtime.NoRendezvous("rank 0 did not publish its port")), Cause.LOST),
+        (raised(NoRendezvous("rank 0 did not publish its port")), Cause.LOST),
     ],
 )
 def test_what_happened_becomes_a_cause(error, cause):
