@@ -94,13 +94,14 @@ class LiveDisplay:
 
 
 class PlainDisplay:
-    """Lines for a log file or a pipe: every change of state, and how far live stages are every half minute."""
+    """Lines for a log file or a pipe: changes of state, pauses, and how far live stages are every half minute."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._last: dict[str, Status] = {}
         self._told: dict[str, Line] = {}
         self._began = False
+        self._paused = ""
         self._state: State | None = None
         self._noted = time.monotonic()
 
@@ -132,6 +133,9 @@ class PlainDisplay:
         self._began = True
         if first:
             yield ", ".join(f"{count:,} {word}" for word, count in counts(state).items())
+        if state.paused != self._paused:
+            yield f"paused: {state.paused}" if state.paused else f"goes on; it was paused: {self._paused}"
+            self._paused = state.paused
         for vertex, stage in state.rows():
             # A job that waits for its turn says nothing; its stage is RUNNING when the job is.
             if self._last.get(vertex.key) is stage.status or is_queued(stage):

@@ -16,25 +16,25 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-MICRO = HERE / "micro.yaml"
-# What comes before training is finished from the start, but for the judge: the time goes into stages that are resumed.
+# What comes before training is finished from the start: the time goes into stages that are resumed.
 KEPT = "images,vae,latents"
 
 
-def chaos(micro, folder, *, seed, runs, faults, limit):
-    """Run the driver against the untouched store; its JSON, and what it said."""
-    command = [sys.executable, str(ROOT / "tools" / "chaos"), str(MICRO), "--seed", str(seed), "--runs", str(runs)]
-    command += ["--faults", str(faults), "--untouched", str(micro.store), "--keep-stages", KEPT]
+def chaos(experiment, folder, *, seed, runs, faults, limit, untouched=None):
+    """Run the driver, against an untouched store if there is one; its JSON, and what it said."""
+    command = [sys.executable, str(ROOT / "tools" / "chaos"), str(experiment), "--seed", str(seed)]
+    command += ["--runs", str(runs), "--faults", str(faults), "--keep-stages", KEPT]
+    command += ["--untouched", str(untouched)] if untouched else []
     command += ["--store-root", str(folder), "--json"]
     done = subprocess.run(command, env=os.environ | {"STX_CORES": "2"}, capture_output=True, text=True, timeout=limit)
     assert done.returncode in (0, 1), done.stderr
     return json.loads(done.stdout)["runs"], done.stderr
 
 
-def checked(micro, folder, *, record_property, runs, faults, limit):
+def checked(experiment, folder, *, record_property, runs, **options):
     """Run, tell the figures, and hold them against what must be so; the number of faults."""
     seed = int(os.environ.get("STX_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
-    found, said = chaos(micro, folder, seed=seed, runs=runs, faults=faults, limit=limit)
+    found, said = chaos(HERE / experiment, folder, seed=seed, runs=runs, **options)
     kinds = sum((Counter(run["faults"]) for run in found), Counter())
     total, in_save = kinds.total(), sum(run["in_save"] for run in found)
     sums = {name: round(sum(run[name] for run in found)) for name in ("attempts", "submits", "named", "seconds")}
@@ -50,10 +50,12 @@ def checked(micro, folder, *, record_property, runs, faults, limit):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_run_that_is_broken_on_purpose_ends_with_the_payloads_of_an_untouched_one(micro, tmp_path, record_property):
-    assert checked(micro, tmp_path, record_property=record_property, runs=1, faults=16, limit=850) > 0
+    options = {"runs": 1, "faults": 16, "limit": 850, "untouched": micro.store}
+    assert checked("micro.yaml", tmp_path, record_property=record_property, **options) > 0
 
 
 @pytest.mark.full
 @pytest.mark.timeout(9000)
-def test_fifty_runs_with_five_hundred_faults_lose_nothing(micro, tmp_path, record_property):
-    assert checked(micro, tmp_path, record_property=record_property, runs=50, faults=14, limit=8900) >= 500
+def test_fifty_runs_with_five_hundred_faults_lose_nothing(tmp_path, record_property):
+    options = {"runs": 50, "faults": 13, "limit": 8900}
+    assert checked("tiny.yaml", tmp_path, record_property=record_property, **options) >= 500
