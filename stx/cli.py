@@ -55,6 +55,9 @@ def plan(
     store: Store = None,
     as_json: Json = False,
     every: Every = False,
+    requests: Annotated[
+        bool, typer.Option("--requests", help="Also the exact request of every job, as the scheduler would get it.")
+    ] = False,
 ) -> None:
     """Say what a submit would do, why, and what it would cost. Writes nothing.
 
@@ -62,7 +65,7 @@ def plan(
     """
     from stx.verbs import plan as verb
 
-    verb.run(file, sets=sets or (), cluster=cluster, store=store, as_json=as_json, every=every)
+    verb.run(file, sets=sets or (), cluster=cluster, store=store, as_json=as_json, every=every, requests=requests)
 
 
 @app.command()

@@ -35,6 +35,7 @@ from stx.paths import StageDir, Store
 from stx.spec import GROWING, Input, Node
 
 T = TypeVar("T")
+NO_STORE_YET = {"id": "-" * 8}  # a plan may come before the first submit
 
 
 def ask(question: Callable[[], T]) -> T:
@@ -186,7 +187,7 @@ class Attempts:
             self.judge(vertex, number, job_id=None, cause=cause or Cause.SETUP, message=message)
 
     def _intent(self, vertex: Vertex, number: int, *, before: Progress) -> dict[str, Any]:
-        chosen = self._option(vertex, number)
+        chosen = self.option(vertex, number)
         return {
             "tag": chosen.job.tag,
             "token": self.token,
@@ -202,8 +203,8 @@ class Attempts:
             "attempt": self._attempt(vertex, number, chosen),
         }
 
-    def _option(self, vertex: Vertex, number: int) -> Option:
-        """The layout of this attempt, with its job."""
+    def option(self, vertex: Vertex, number: int) -> Option:
+        """The layout of an attempt of this number, if it were claimed now, with its job."""
         node, kind, stage = vertex.node, self.load_kind(vertex.node.spec.kind), self.stage(vertex)
         job = functools.partial(
             kind.job,
@@ -250,7 +251,7 @@ class Attempts:
         return {"kind": value.kind, "key": value.key, "images": value.images, "path": str(path)}
 
     def _tag(self, vertex: Vertex, number: int) -> str:
-        store_id = records.read(self.store.record)["id"]
+        store_id = (records.find(self.store.record) or NO_STORE_YET)["id"]
         return f"stx-{store_id}-{self.stage(vertex).path.name.rpartition('-')[2]}-{number}"
 
 

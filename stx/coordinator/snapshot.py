@@ -59,6 +59,13 @@ def snapshot(store: Store) -> Code:
     return Code(digest=digest, science_digest=science_digest(hashes), path=path)
 
 
+def planned(store: Store) -> Code:
+    """What `snapshot` would copy, and to where; nothing is written."""
+    hashes = _hashes(_running())
+    digest = records.digest(hashes)
+    return Code(digest=digest, science_digest=science_digest(hashes), path=store.code(digest))
+
+
 def digest_of(copy: Path) -> str:
     """The digest of the sources in a copy."""
     return copy.name.partition("-")[0]

@@ -246,12 +246,26 @@ def _row_json(row: BillRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in names}
 
 
-def run(file: Path, *, sets: Sequence[str], cluster: str | None, store: str | None, as_json: bool, every: bool) -> None:
-    """The verb."""
+def run(
+    file: Path,
+    *,
+    sets: Sequence[str],
+    cluster: str | None,
+    store: str | None,
+    as_json: bool,
+    every: bool,
+    requests: bool = False,
+) -> None:
+    """The verb; with `requests`, also what would be asked of the scheduler."""
+    from stx.verbs import requests as asking
+
     planned = prepare(file, sets=sets, cluster=cluster, store=store)
+    found = list(asking.requests(planned, every=every or as_json)) if requests else []
     if as_json:
-        console.out_json(to_json(planned))
+        console.out_json(to_json(planned) | ({"requests": [one.dump() for one in found]} if requests else {}))
         return
     console.out(show(planned, every=every, stream=sys.stdout))
+    if requests:
+        console.out("\n" + asking.show(found, launcher=planned.cluster.launcher))
     sys.stdout.flush()
     console.next_commands(advice.submit(file, sets=sets, cluster=cluster))
