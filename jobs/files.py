@@ -364,6 +364,11 @@ class AttemptDir:
         """What jobs.exec itself has to say."""
         return self.path / "supervisor.log"
 
+    @property
+    def scheduler_logs(self) -> Path:
+        """Where a scheduler keeps what the job itself prints: its script and its supervisors."""
+        return self.path / "slurm"
+
     def outcome(self, rank: int) -> Path:
         """What a rank says of its attempt."""
         return self.path / f"outcome-{rank}.json"

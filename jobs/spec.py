@@ -125,9 +125,12 @@ class Handle:
 @dataclass(frozen=True)
 class Observation:
     """What one poll saw of a job: the scheduler's state and its own words for it; of one that ENDED the cause, where
-    the scheduler knows one.
+    the scheduler knows one; of one that waits when it may `start`, of one that runs its `nodes`, as the scheduler
+    writes both.
     """
 
     state: JobState
     detail: str = ""
     cause: Cause | None = None
+    nodes: str = ""
+    start: str = ""

@@ -335,7 +335,8 @@ class Coordinator:
         same = watch is not None and observation.state is watch.seen and observation.state is not JobState.ENDED
         if same and watch is not None:
             due = self._told.get((key, number), now) + DETAIL_EVERY_S
-            if observation.detail == watch.detail or now < due:
+            other = (observation.detail, observation.start) != (watch.detail, watch.start)
+            if not other or (watch.detail and now < due):
                 self._told.setdefault((key, number), now)
                 return False
         self._told[key, number] = now

@@ -98,7 +98,7 @@ class Surveyed:
 
 @dataclass(frozen=True)
 class Observed:
-    """The scheduler's word for a live attempt; of a job that ENDED the cause, where it knows one."""
+    """The scheduler's word for a live attempt, as jobs.spec.Observation has it."""
 
     now: float
     key: str
@@ -106,6 +106,8 @@ class Observed:
     state: JobState
     detail: str = ""
     cause: Cause | None = None
+    nodes: str = ""
+    start: str = ""
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class Watch:
 
     seen, misses   the scheduler's last word, and how often in a row the job was gone
     detail         its own words: why a job waits, where it runs
+    nodes, start   where it runs; when it may start
     cause          why it ended, as far as the scheduler knows
     sought         how often no job was found for an attempt without a handle
     full           why the store could not be written when the job was gone; nothing if it could
@@ -59,6 +60,8 @@ class Watch:
     seen: JobState | None = None
     misses: int = 0
     detail: str = ""
+    nodes: str = ""
+    start: str = ""
     cause: Cause | None = None
     sought: int = 0
     full: str = ""

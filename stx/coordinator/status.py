@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,19 @@ from jobs import typed
 from jobs.files import AttemptDir
 from jobs.spec import JobState
 from stx import records
-from stx.coordinator import lease
+from stx.coordinator import earlier, lease
+from stx.coordinator.earlier import Earlier
 from stx.coordinator.journal import Reader
-from stx.coordinator.state import Stage, State, Status
+from stx.coordinator.state import Stage, State, Status, Watch
 from stx.coordinator.topology import Vertex
 from stx.errors import StoreError, printable
 from stx.paths import ExperimentDir, StageDir, Store
 from stx.spec import Graph
 
 READERS = 32
+LOOKED_AT = 200  # of so many stages also those attempts are looked at that lie behind a result
+LOG_LINES = 20
+FAILURES_QUOTED = 20
 QUEUED = "QUEUED"
 LIVE = frozenset({Status.RUNNING, Status.ELSEWHERE})
 
@@ -37,7 +41,8 @@ LIVE = frozenset({Status.RUNNING, Status.ELSEWHERE})
 @dataclass(frozen=True)
 class Progress:
     """What a live attempt says of itself. `over` is the result of an attempt that ended, or "". `images` of a train
-    stage that nobody is at, or whose attempt has said nothing yet: where it goes on."""
+    stage that nobody is at, or whose attempt has said nothing yet: where it goes on. `host`: the first machine of its
+    job, where that is a cluster's."""
 
     phase: str = ""
     images: int | None = None
@@ -47,13 +52,20 @@ class Progress:
     age_s: float | None = None
     over: str = ""
     layout: Mapping[str, Any] | None = None
+    host: str = ""
 
 
 @dataclass(frozen=True)
 class Line:
     """One stage. `state` is the coordinator's word, QUEUED for a live attempt that waits for its scheduler, ENDED for
     one that no coordinator has seen end; `images` are images seen of train stages, and rows of the others; `layout` is
-    how the work of the live attempt is spread."""
+    how the work of the live attempt is spread.
+
+    causes           why earlier attempts ended without finishing the stage: {"preempted": 1, "NODE": 1}
+    nodes            where the live one runs, as a scheduler writes it; "" on this machine
+    expected_start   when one that waits may start, by its scheduler's clock; "" if it does not say
+    log, log_tail    of a stage that FAILED, where there are few: what it printed last
+    """
 
     name: str
     stage: str
@@ -74,6 +86,11 @@ class Line:
     host: str | None
     failed: Mapping[str, int]
     layout: Mapping[str, Any] | None = None
+    causes: Mapping[str, int] = field(default_factory=dict)
+    nodes: str = ""
+    expected_start: str = ""
+    log: str | None = None
+    log_tail: tuple[str, ...] = ()
 
     def dump(self) -> dict[str, Any]:
         """Its JSON."""
@@ -152,6 +169,7 @@ class Observer:
         self.experiment = experiment
         self.graph = graph
         self._reader = Reader(experiment, graph)
+        self._earlier = Earlier()
         self.state = self._reader.refresh()
 
     def look(self, *, keys: Iterable[str] | None = None) -> Overview:
@@ -162,9 +180,32 @@ class Observer:
         driver = Driver(host=holder.host, pid=holder.pid, here=holder.here) if holder else None
         age = max(0.0, time.time() - at) if at is not None else None
         lines = overview(state, store=self.store, keys=keys, driven=driver is not None)
+        lines = self._with_past(lines)
         left = _left(state) if driver is None and lease.was_released(self.experiment) else None
         error = "" if driver else state.error
         return Overview(self.graph.experiment, driver, age, state.paused, lines, left, error)
+
+    def _with_past(self, lines: tuple[Line, ...]) -> tuple[Line, ...]:
+        """What became of earlier attempts, and the last words of the first stages that failed."""
+        again = [line for line in lines if line.attempts > 1]
+        looked = {line.key for line in again if len(again) <= LOOKED_AT or line.state != "DONE"}
+        quoted = {line.key for line in [line for line in lines if line.state == "FAILED"][:FAILURES_QUOTED]}
+        wanted = {line.key: line for line in lines if line.key in looked | quoted}
+        with ThreadPoolExecutor(READERS) as pool:
+            told = pool.map(
+                lambda line: self._past(line, causes=line.key in looked, log=line.key in quoted), wanted.values()
+            )
+            wanted = dict(zip(wanted, told, strict=True))
+        return tuple(wanted.get(line.key, line) for line in lines)
+
+    def _past(self, line: Line, *, causes: bool, log: bool) -> Line:
+        stage = self.store.stage(line.kind, line.key)
+        if causes:
+            line = replace(line, causes=self._earlier.causes(stage))
+        path = earlier.log_of(stage.attempt(line.attempts)) if log and line.attempts else None
+        if path is not None:
+            line = replace(line, log=str(path), log_tail=tuple(map(printable, earlier.last_lines(path, LOG_LINES))))
+        return line
 
 
 def _left(state: State) -> Left:
@@ -211,6 +252,7 @@ def _progress(vertex: Vertex, seen: Stage, *, store: Store) -> Progress:
         loss=numbers.get("loss"),
         age_s=_age(folder.heartbeat),
         layout=(_find(folder.attempt) or {}).get("layout"),
+        host="" if live.launcher.startswith("local:") else str((_find(folder.started) or {}).get("host", "")),
     )
 
 
@@ -279,6 +321,8 @@ def _line(vertex: Vertex, stage: Stage, progress: Progress | None, *, driven: bo
         host=live.host if live else None,
         failed=dict(stage.facts.spent),
         layout=now.layout,
+        nodes=printable(stage.watch.nodes if stage.watch and stage.watch.nodes else now.host),
+        expected_start=stage.watch.start if stage.watch and state == QUEUED else "",
     )
 
 
@@ -288,12 +332,18 @@ def _state(stage: Stage, now: Progress, *, driven: bool) -> tuple[str, str]:
     if now.over:
         return "ENDED", f"{now.over}; {'about to be seen' if driven else 'submit again to go on'}"
     if is_queued(stage) and now.age_s is None:
-        queued = stage.watch.detail if stage.watch is not None else ""
-        return QUEUED, stage.why or queued or "its job waits for its turn"
+        return QUEUED, stage.why or _waits(stage.watch)
     why = stage.why
     if stage.unseen_s:
         why = f"unseen: its heartbeat stands still; {why}".rstrip("; ")
     return stage.status.value, why
+
+
+def _waits(watch: Watch | None) -> str:
+    if watch is None or not (watch.detail or watch.start):
+        return "its job waits for its turn"
+    start = f"expected to start {watch.start}" if watch.start else ""
+    return ", ".join(filter(None, [watch.detail, start]))
 
 
 def _amount(vertex: Vertex, stage: Stage, now: Progress, *, state: str) -> tuple[int | None, int | None]:

@@ -156,7 +156,8 @@ def _watched(work: Work, watch: Watch, event: Observed | Sought | Unseen | Hung)
         case Observed(state=JobState.UNKNOWN):
             return replace(watch, seen=event.state, detail=event.detail)
         case Observed():
-            return replace(watch, seen=event.state, detail=event.detail, misses=0)
+            there = replace(watch, seen=event.state, misses=0, nodes=event.nodes, start=event.start)
+            return replace(there, detail=event.detail)
         case Sought():
             return replace(watch, sought=watch.sought + 1)
         case Unseen():

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from jobs.files import AttemptDir
+from stx.coordinator.earlier import supervisor_log
 from stx.errors import ConfigError
 from stx.paths import StageDir
 from stx.report import history
@@ -65,12 +66,12 @@ def _failed(stage: StageDir) -> list[int]:
 
 
 def _other_log(folder: AttemptDir, *, rank: int) -> Path:
-    """A rank that never started leaves the supervisor's words only."""
-    ranks = sorted(path.name for path in folder.path.glob("rank-*.log"))
+    """A rank that never started leaves the supervisor's words only; on a cluster they are with the job's."""
+    ranks = [path.name for path in folder.logs()]
     if ranks:
         raise ConfigError(f"no log of rank {rank}", where=str(folder.path), hint=f"there are: {', '.join(ranks)}")
-    if folder.supervisor_log.exists():
-        return folder.supervisor_log
+    if (path := supervisor_log(folder, rank=rank)) is not None:
+        return path
     raise ConfigError(
         "no log yet: the job has not started", where=str(folder.path), hint="`stx status` says what it waits for"
     )

@@ -77,6 +77,9 @@ def _parts(place: Store, chosen: Chosen, node: Node, line: Line, attempts: Seque
     stacks = [str(path) for one in attempts for path in stage.attempt(one.number).all_stacks()]
     if stacks:
         parts.append("where the threads were when an attempt hung:\n" + "\n".join(f"  {path}" for path in stacks))
+    printed = [str(path) for one in attempts for path in sorted(stage.attempt(one.number).scheduler_logs.glob("*.out"))]
+    if printed:
+        parts.append("what its jobs printed besides the ranks:\n" + "\n".join(f"  {path}" for path in printed))
     versions = next((one.versions for one in reversed(attempts) if one.versions), {})
     if versions:
         parts.append("ran with: " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items())))

@@ -1,8 +1,10 @@
 """`stx status`: the stages of experiments, now. It needs no coordinator and disturbs none."""
 
+import contextlib
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from stx.coordinator.status import Left, Line, Observer, Overview
 from stx.errors import ConfigError
@@ -27,15 +29,20 @@ LEFT = {
     Left.LEFT: "left {} ago",
     Left.FAILED: "an error ended it {} ago",
 }
-HEADER = ("stage", "key", "state", "images", "%", "images/s", "ETA", "loss", "seen", "tries", "ranks", "job", "why")
+HEADER = (
+    *("stage", "key", "state", "images", "%", "images/s", "ETA", "loss", "seen", "tries", "ranks", "job", "nodes"),
+    "why",
+)
 RIGHT = frozenset({"images", "%", "images/s", "ETA", "loss", "seen", "tries", "ranks"})
 KEPT = frozenset({"stage", "key", "state", "tries"})
 # What a narrow terminal does without, in this order.
-DROPPED = ("job", "key", "seen", "ranks", "tries", "images", "loss", "images/s", "ETA")
+DROPPED = ("key", "ranks", "job", "nodes", "seen", "tries", "images", "loss", "images/s", "ETA")
 GROUPS_DROPPED = ("points", "images/s", "WAITING", "READY", "BLOCKED", "QUEUED", "slowest ETA", "DONE")
 NARROW = 100  # below, reasons have lines of their own under the table
 REASONS = frozenset({"FAILED", ENDED})
 SHOWN_REASONS = 3
+SHOWN_LOGS = 3  # of so many stages that failed, and no more, the log's end is shown
+LOG_LINES = 6
 
 
 class Watched:
@@ -122,6 +129,8 @@ def view(look: Overview, wish: Wish, *, width: int = 0, height: int | None = Non
     room = None if height is None else max(0, height - len(head) - len(reasons))
     found = listing.listing(look.lines, wish, room=room)
     rows = [*head, *_groups(found.groups, width=width), *_lines(found.lines, width=width, reasons=not narrow), *reasons]
+    if height is None and len(quoted := [line for line in failed if line.log_tail]) <= SHOWN_LOGS:
+        rows += [part for line in quoted for part in _log(line, width=width)]
     if found.left_out:
         more = f"and {sum(found.left_out.values()):,} more: {counted(found.left_out)}"
         plain = [more] if height is not None else _wrapped(f"{more} (--all lists them)", width)
@@ -167,7 +176,9 @@ def _groups(groups: Sequence[Group], *, width: int) -> list[Row]:
 def _lines(lines: Sequence[Line], *, width: int, reasons: bool) -> list[Row]:
     if not lines:
         return []
-    rows = [row(line) for line in lines]
+    rows = [row(line, causes=True) for line in lines]
+    if width and len(columns.fitting(HEADER, rows, right=RIGHT, width=width, drop=DROPPED)) < len(HEADER):
+        rows = [row(line) for line in lines]
     used = [c for c, name in enumerate(HEADER) if name in KEPT or any(r[c] not in {"", "-"} for r in rows)]
     if not reasons:
         used = [column for column in used if HEADER[column] != "why"]
@@ -187,13 +198,35 @@ def _reasons(lines: Sequence[Line], *, width: int, wrapped: bool) -> list[Row]:
     return [Row(part, "red") for text in texts for part in (_wrapped(text, width) if wrapped else [text])]
 
 
+def _log(line: Line, *, width: int) -> list[Row]:
+    """The last lines that a stage which failed has printed."""
+    head = f"{line.name} printed last, in {line.log}:"
+    texts = [f"  {text}" for text in line.log_tail[-LOG_LINES:]]
+    return [Row(head, "bold"), *(Row(columns.cut(text, width) if width else text) for text in texts)]
+
+
+def tries(line: Line) -> str:
+    """How many attempts there were, and what became of those that did not finish it: 3 (1 preempted, 1 NODE)."""
+    causes = ", ".join(f"{count} {word}" for word, count in sorted(line.causes.items()))
+    return f"{line.attempts} ({causes})" if causes else str(line.attempts)
+
+
+def why(line: Line, *, now: datetime | None = None) -> str:
+    """The reason in one line; of a job that waits also how long that may take, by this machine's clock."""
+    words = one_line(line.why)
+    with contextlib.suppress(ValueError):
+        left = (datetime.fromisoformat(line.expected_start) - (now or datetime.now())).total_seconds()  # noqa: DTZ005
+        return f"{words} (in {duration(left)})" if left > 0 else words
+    return words
+
+
 def _ranks(line: Line) -> str:
     """World size of a live attempt, where it is more than one rank."""
     ranks = int(line.layout["ranks"]) if line.layout else 1
     return str(ranks) if ranks > 1 else "-"
 
 
-def row(line: Line) -> tuple[str, ...]:
+def row(line: Line, *, causes: bool = False) -> tuple[str, ...]:
     """A stage in the columns of HEADER."""
     percent = f"{100 * line.images / line.total:.0f}" if line.total and line.images is not None else "-"
     return (
@@ -206,10 +239,11 @@ def row(line: Line) -> tuple[str, ...]:
         duration(line.eta_s),
         "-" if line.loss is None else f"{line.loss:.4g}",
         duration(line.heartbeat_age_s),
-        str(line.attempts),
+        tries(line) if causes else str(line.attempts),
         _ranks(line),
         (line.job_id or "-").partition(":")[0],  # the rest tells processes of one number apart
-        one_line(line.why),
+        line.nodes or "-",
+        why(line),
     )
 
 

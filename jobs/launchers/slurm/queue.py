@@ -14,6 +14,7 @@ from jobs.spec import Cause, JobState, Observation
 SEPARATOR = "|"
 FIELDS = ("JobID", "State", "RestartCnt", "Reason", "StartTime", "NodeList", "Name")
 UNKNOWN_TIMES = frozenset({"", "N/A", "Unknown", "None"})
+NO_NODES = frozenset({"", "None assigned", "(null)"})
 
 # squeue(1), JOB STATE CODES. Of a job that is COMPLETING, processes may still run.
 PENDING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
@@ -72,13 +73,23 @@ class Row:
 
     @property
     def words(self) -> str:
-        """For people: why it waits, or where it runs."""
+        """For people: why it waits, or where it runs. Nothing where Slurm has not looked at it yet."""
         if self.state == "PENDING":
-            reason = REASONS.get(self.reason, _readable(self.reason))
-            expected = f", expected to start {self.start}" if self.start not in UNKNOWN_TIMES else ""
-            return f"job {self.job_id} {reason} ({self.reason}){expected}"
-        where = f" on {self.nodes}" if self.nodes not in ("", "None assigned", "(null)") else ""
+            if self.reason in UNKNOWN_TIMES:
+                return ""
+            return f"job {self.job_id} {REASONS.get(self.reason, _readable(self.reason))} ({self.reason})"
+        where = f" on {self.where}" if self.where else ""
         return f"job {self.job_id} is {self.state}{where}"
+
+    @property
+    def where(self) -> str:
+        """Its nodes, if it has any."""
+        return "" if self.nodes in NO_NODES else self.nodes
+
+    @property
+    def expected(self) -> str:
+        """When one that waits may start, if Slurm has an idea."""
+        return self.start if self.state == "PENDING" and self.start not in UNKNOWN_TIMES else ""
 
 
 def command(user: str) -> list[str]:
@@ -110,9 +121,9 @@ def observe(row: Row | None, *, restart: int | None) -> Observation:
     if restart is not None and row.restarts > restart:
         return Observation(JobState.ENDED, f"job {row.job_id} was started again by the site", Cause.PREEMPT)
     if row.state in PENDING:
-        return Observation(JobState.PENDING, row.words)
+        return Observation(JobState.PENDING, row.words, start=row.expected)
     if row.state in RUNNING:
-        return Observation(JobState.RUNNING, row.words)
+        return Observation(JobState.RUNNING, row.words, nodes=row.where)
     if row.state in ENDED:
         return Observation(JobState.ENDED, row.words, ENDED[row.state])
     return Observation(JobState.UNKNOWN, row.words)

@@ -79,7 +79,7 @@ def submit(job: JobSpec) -> str:
 
 def logs_of(job: JobSpec) -> Path:
     """Where what the batch script and the supervisors print goes."""
-    return AttemptDir(job.attempt_dir).path / "slurm"
+    return AttemptDir(job.attempt_dir).scheduler_logs
 
 
 def _nothing() -> None:

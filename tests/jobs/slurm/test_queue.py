@@ -68,7 +68,9 @@ def test_a_job_that_the_site_started_again_is_over_for_the_attempt_that_it_began
 
 def test_why_a_job_waits_is_told_in_words_with_slurms_own():
     assert queue.parse(SQUEUE)[2].words == "job 6869040 waits for free nodes (Resources)"
-    assert queue.parse(SQUEUE)[3].words.endswith("(BeginTime), expected to start 2026-11-21T14:05:09")
+    assert queue.parse(SQUEUE)[3].words == "job 6869041 may not start yet: Slurm delays it (BeginTime)"
+    assert [one.expected for one in queue.parse(SQUEUE)] == ["", "", "", "2026-11-21T14:05:09", ""]
+    assert row("PENDING", reason="None").words == "", "Slurm has not looked at it yet"
     assert row("PENDING", reason="QOSMaxWallDurationPerJobLimit").words.startswith("job 7 waits: QOSMax Wall Duration")
 
 
