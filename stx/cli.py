@@ -112,14 +112,21 @@ def submit(
 
 
 @app.command()
-def doctor(cluster: Cluster = None, store: Store = None, as_json: Json = False) -> None:
-    """Check this machine and the store: every line ok, warn or FAIL, with what to do. Exit code 2 where one FAILs.
+def doctor(
+    cluster: Cluster = None,
+    store: Store = None,
+    as_json: Json = False,
+    no_probe: Annotated[
+        bool, typer.Option("--no-probe", help="Slurm: send no one-minute job to a compute node.")
+    ] = False,
+) -> None:
+    """Check this machine, the store and the cluster: each line ok, warn or FAIL, and what to do. Exit 2 for a FAIL.
 
     Example: stx doctor --cluster mycluster.yaml
     """
     from stx.verbs import doctor as verb
 
-    raise typer.Exit(verb.run(cluster=cluster, store=store, as_json=as_json))
+    raise typer.Exit(verb.run(cluster=cluster, store=store, as_json=as_json, probe=not no_probe))
 
 
 @app.command()

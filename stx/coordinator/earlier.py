@@ -38,7 +38,8 @@ class Earlier:
 
     def causes(self, stage: StageDir) -> dict[str, int]:
         """The attempts that did not finish the stage, counted by why: {"preempted": 1, "NODE": 1}."""
-        numbers = _readable(stage.attempts, otherwise=[])
+        none: list[int] = []
+        numbers = _readable(stage.attempts, otherwise=none)
         return dict(Counter(word for number in numbers if (word := self._word(stage, number))))
 
     def _word(self, stage: StageDir, number: int) -> str:

@@ -3,25 +3,34 @@ FAIL, and what to do; exit code 2 where something FAILs. It changes nothing.
 """
 
 import shlex
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from jobs.launchers.slurm.commands import SlurmError
 from stx.config.cluster import Cluster, load_cluster
+from stx.config.yaml import flow
+from stx.errors import ConfigError
 from stx.paths import Store
-from stx.verbs import console, machine_checks, store_checks
-from stx.verbs.check import Check, Level, guarded
+from stx.verbs import console, machine_checks, site_checks, store_checks
+from stx.verbs.check import Check, Level, fail, good, guarded
+from stx.verbs.launching import missing
 from stx.verbs.select import store_root
+from stx.verbs.site_probe import Probe
 
 STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
 NAME_WIDTH = 15
 
 
-def run(*, cluster: str | None, store: str | None, as_json: bool) -> int:
-    """The verb; its exit code."""
+def run(*, cluster: str | None, store: str | None, as_json: bool, probe: bool = True) -> int:
+    """The verb; its exit code. `probe`: a job on a compute node, too."""
     where = load_cluster(cluster)
+    if not probe and where.launcher != "slurm":
+        hint = "only a Slurm cluster has compute nodes to send a probe to"
+        raise ConfigError(f"has no effect with launcher: {where.launcher}", where="--no-probe", hint=hint)
     place = Store(store_root(store, cluster_store=where.store))
     found = []
-    for check in findings(where, place):
+    for check in findings(where, place, probe=probe):
         found.append(check)
         if not as_json:
             console.out(line(check))
@@ -38,10 +47,39 @@ def run(*, cluster: str | None, store: str | None, as_json: bool) -> int:
     return 2 if failed else 0
 
 
-def findings(cluster: Cluster, place: Store) -> Iterator[Check]:
+def findings(cluster: Cluster, place: Store, *, probe: bool = True) -> Iterator[Check]:
     """All checks, the quick ones of a group first."""
     yield from guarded("machine", lambda: machine_checks.machine(cluster))
     yield from guarded("store", lambda: store_checks.store(place))
+    if cluster.launcher == "slurm":
+        yield from guarded("slurm", lambda: slurm(cluster, place, probe=probe))
+
+
+def slurm(cluster: Cluster, place: Store, *, probe: bool) -> Iterator[Check]:
+    """What the site will do with our jobs; what a compute node sees; where the coordinator might live."""
+    if name := missing(cluster):
+        yield fail("submitit", f"{name} is not installed: nothing can be submitted from here", f"pip install {name}")
+    job = Probe(cluster, place)
+    try:
+        here = site_checks.read()
+        yield from site_checks.findings(here, cluster)
+        if probe:
+            yield from job.run()
+    except SlurmError as error:
+        yield fail("slurm", str(error), "run it where sbatch works: on a login node, with the site's modules loaded")
+        return
+    proposed, why = site_checks.proposal(here, submits=job.submits, crontab=shutil.which("crontab") is not None)
+    yield home(cluster, proposed, why)
+
+
+def home(cluster: Cluster, proposed: Mapping[str, object], why: str) -> Check:
+    """The proposal, beside what the cluster file says."""
+    words = flow(proposed)
+    if cluster.coordinator.where == proposed["where"]:
+        return good("coordinator", f"{words}, as this file has it: {why}")
+    return good(
+        "coordinator", f"this file says {cluster.coordinator.where}; for this site: coordinator: {words} ({why})"
+    )
 
 
 def line(check: Check) -> str:

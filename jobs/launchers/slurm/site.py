@@ -53,6 +53,12 @@ def parse(text: str) -> Site:
     return Site({key.strip(): value.strip() for key, _, value in pairs})
 
 
+def parse_partitions(text: str) -> list[dict[str, str]]:
+    """`scontrol --oneliner show partition`: every partition's words `Key=value`."""
+    lines = (line.split() for line in text.splitlines() if line.startswith("PartitionName="))
+    return [dict(word.split("=", 1) for word in words if "=" in word) for words in lines]
+
+
 def ask_nodes() -> list[Nodes]:
     """Every kind of node of every partition."""
     return parse_nodes(commands.run(["sinfo", "--noheader", "--exact", f"--format={NODE_FIELDS}"]))
