@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 
 from stx.config.cluster import Cluster
 from stx.coordinator import inbox, lease
+from stx.errors import ConfigError
 from stx.paths import Store
 from stx.spec import Graph
 from stx.verbs import doctor, machine_checks, store_checks
@@ -214,3 +215,23 @@ def test_lines_say_what_to_do_below(capsys):
         doctor.line(Check("space", Level.WARN, "1 GB free", "stx gc"))
         == "warn  space           1 GB free\n      stx gc"
     )
+
+
+def test_without_the_commands_of_slurm_there_is_one_finding_with_what_to_do(place, monkeypatch):
+    monkeypatch.setenv("PATH", str(place.root))
+    (found,) = doctor.slurm(Cluster.model_validate({"launcher": "slurm"}), place, probe=True)
+    assert found.level is Level.FAIL
+    assert found.words == "scontrol: there is no such program here: is Slurm installed, and on PATH?"
+    assert "login node" in found.hint
+
+
+def test_a_probe_is_only_left_out_where_there_is_one(tmp_path):
+    with pytest.raises(ConfigError, match="has no effect with launcher: local"):
+        doctor.run(cluster=None, store=str(tmp_path), as_json=False, probe=False)
+
+
+def test_the_home_of_the_coordinator_is_proposed_beside_what_the_file_says():
+    here = doctor.home(Cluster(), {"where": "foreground"}, "why")
+    there = doctor.home(Cluster(), {"where": "detached"}, "why")
+    assert here.words == "{where: foreground}, as this file has it: why"
+    assert there.words == "this file says foreground; for this site: coordinator: {where: detached} (why)"
