@@ -31,7 +31,8 @@ class Rank:
 @dataclass(frozen=True)
 class Ending:
     """Why the ranks of a job have ended. `culprit`: the rank for whose end the others were ended. `told`: the time was
-    over, or somebody cancelled. `oom_kills`: what the kernel has killed in our cgroup since the job began.
+    over, or somebody cancelled. `oom_kills`: what the kernel has killed in our cgroup since the job began. `node` as in
+    jobs/placement.py.
     """
 
     start_error: Outcome | None
@@ -39,6 +40,7 @@ class Ending:
     culprit: Rank | None
     told: bool
     oom_kills: int
+    node: str = ""
 
 
 def conclude(attempt: AttemptDir, ranks: Sequence[Rank], *, of: Collection[int], ending: Ending) -> None:
@@ -53,7 +55,7 @@ def conclude(attempt: AttemptDir, ranks: Sequence[Rank], *, of: Collection[int],
             message = f"ended because rank {failure.rank} failed: {failure.message}"
             publish(attempt, Outcome(number, Result.FAILED, failure.cause, message))
         elif ending.culprit is None and not ending.told:
-            _speak_for(attempt, ranks[place])
+            _speak_for(attempt, ranks[place], node=ending.node)
 
 
 def _ended_by_itself(attempt: AttemptDir, rank: Rank, ending: Ending) -> Outcome | None:
@@ -65,7 +67,7 @@ def _ended_by_itself(attempt: AttemptDir, rank: Rank, ending: Ending) -> Outcome
     elif not ending.told and ending.start_error is None and rank.code == -signal.SIGKILL and ending.oom_kills:
         publish(attempt, Outcome(rank.number, Result.FAILED, Cause.OOM, _oom(rank, ending.oom_kills)))
     elif not ending.told:
-        _speak_for(attempt, rank)
+        _speak_for(attempt, rank, node=ending.node)
     return said(attempt, rank.number)
 
 
@@ -76,7 +78,7 @@ def _oom(rank: Rank, kills: int) -> str:
     )
 
 
-def _speak_for(attempt: AttemptDir, rank: Rank) -> None:
+def _speak_for(attempt: AttemptDir, rank: Rank, *, node: str) -> None:
     """The outcome of a rank that ended before it was ready, or whose exit code says why it could not write one."""
     if said(attempt, rank.number) is not None:
         return
@@ -85,7 +87,8 @@ def _speak_for(attempt: AttemptDir, rank: Rank) -> None:
         return
     when = "before it was ready" if cause is None else "and could not write its outcome"
     message = f"rank {rank.number} ended with code {rank.code} {when}\n{last_lines(attempt.log(rank.number))}"
-    publish(attempt, Outcome(rank.number, Result.FAILED, cause or Cause.SETUP, message))
+    info = outcome.blamed(cause, node)
+    publish(attempt, Outcome(rank.number, Result.FAILED, cause or Cause.SETUP, message, info))
 
 
 def last_lines(path: Path) -> str:
@@ -97,10 +100,10 @@ def last_lines(path: Path) -> str:
     return "\n".join(text.splitlines()[-LOG_LINES:])
 
 
-def setup_failure(rank: int, message: str, error: Exception) -> Outcome:
+def setup_failure(rank: int, message: str, error: Exception, *, node: str) -> Outcome:
     """SETUP, unless it was the file system that failed."""
-    number = error.errno if isinstance(error, OSError) else None
-    return Outcome(rank, Result.FAILED, outcome.cause_of(number) or Cause.SETUP, message)
+    cause = outcome.cause_of(error.errno if isinstance(error, OSError) else None) or Cause.SETUP
+    return Outcome(rank, Result.FAILED, cause, message, outcome.blamed(cause, node))
 
 
 def said(attempt: AttemptDir, rank: int) -> Outcome | None:

@@ -10,8 +10,11 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 _FOREIGN = re.compile(r"MASTER_ADDR|MASTER_PORT|(?!SLURM_CONF$)(SLURM|SLURMD|SBATCH|SRUN|PMI|PMIX)_\w+")
 
 
-def environment(job: JobSpec, number: int, *, gpus: list[str], attempt: AttemptDir, kill_at: float) -> dict[str, str]:
+def environment(
+    job: JobSpec, number: int, *, gpus: list[str], attempt: AttemptDir, kill_at: float, node: str
+) -> dict[str, str]:
     """A rank's environment: ours, the job's own, torch's contract, and exactly the GPUs and threads it was given.
+    `node` is what the scheduler calls this node; nothing where there is no scheduler.
 
     What a scheduler says of its own job stays out: libraries look for it, and would start as they think it means.
     """
@@ -24,6 +27,7 @@ def environment(job: JobSpec, number: int, *, gpus: list[str], attempt: AttemptD
         "LOCAL_WORLD_SIZE": str(resources.ranks_per_node),
         "STX_ATTEMPT": str(attempt.path),
         "STX_DEADLINE": repr(kill_at),
+        "STX_NODE": node,
         "CUDA_VISIBLE_DEVICES": ",".join(gpus),
         "PYTHONUNBUFFERED": "1",  # a killed rank's last lines are in its log
     }

@@ -24,6 +24,11 @@ class Launcher(Protocol):
     def refusal(self, resources: Resources) -> str | None:
         """Why a job of this size could never run here, or None. Asked at plan time."""
 
+    def avoidable(self, job: JobSpec, nodes: Sequence[str]) -> tuple[str, ...]:
+        """Which of these bad nodes, the worst first, the job can do without and still run soon. Asked only when there
+        are some.
+        """
+
     def render(self, job: JobSpec) -> str:
         """The exact request; pure."""
 

@@ -1,4 +1,5 @@
-"""Whom the kernel killed for want of memory, as cgroup v2 counts it. Standard library only.
+"""Whom the kernel killed for want of memory, as cgroup v2 counts it, and how much memory there is. Standard library
+only.
 
     memory.events of a cgroup:  low 0 / high 0 / max 12 / oom 1 / oom_kill 1
 
@@ -10,6 +11,7 @@ SIGKILL. On a machine without cgroup v2 nobody counts.
 from pathlib import Path
 
 _PROC, _ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
 
 
 class OomKiller:
@@ -39,6 +41,29 @@ def oom_kills(cgroup: Path) -> int:
         if word == "oom_kill" and count.isdecimal():
             return int(count)
     return 0
+
+
+def limit_gb(*, proc: Path = _PROC, root: Path = _ROOT) -> float | None:
+    """The least memory limit, in GiB, of our cgroup and those above it (v2 or v1); None where there is none."""
+    found = []
+    for line in _lines(proc):
+        _, controllers, name = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        top, limit = (root, "memory.max") if not controllers else (root / "memory", "memory.limit_in_bytes")
+        lowest = top / name.lstrip("/")
+        for folder in (lowest, *(one for one in lowest.parents if one.is_relative_to(top))):
+            found += [int(text) for text in _lines(folder / limit) if text.isdecimal()]  # v2 says "max"
+    return min(found) / 2**30 if found else None
+
+
+def available_gb(*, meminfo: Path = _MEMINFO) -> float | None:
+    """What the kernel thinks that it could still give, in GiB; None where it does not say."""
+    for line in _lines(meminfo):
+        words = line.split()
+        if words[:1] == ["MemAvailable:"]:
+            return int(words[1]) / 2**20
+    return None
 
 
 def _lines(path: Path) -> list[str]:

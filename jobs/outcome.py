@@ -62,6 +62,13 @@ def cause_of(number: int | None) -> Cause | None:
     return Cause.NODE if number in BROKEN | UNREACHABLE else None
 
 
+def blamed(cause: Cause | None, node: str) -> dict[str, str]:
+    """What the info of an outcome says besides: which node it was, where it was the node. Only who saw it says so, not
+    a rank that was ended for another one's failure.
+    """
+    return {"node": node} if cause is Cause.NODE and node else {}
+
+
 def read(attempt: AttemptDir, rank: int) -> Outcome | None:
     """What this rank said, or None if it did not speak (yet)."""
     data = files.read(attempt.outcome(rank))
@@ -87,5 +94,9 @@ def insist(say: Callable[[], bool]) -> bool:
 
 def exit_code(error: OSError) -> int:
     """The exit code of a rank that cannot write what happened."""
-    cause = cause_of(error.errno)
+    return code_of(cause_of(error.errno))
+
+
+def code_of(cause: Cause | None) -> int:
+    """The exit code that tells a cause; 1 for one that has none."""
     return next((code for code, one in EXIT_CAUSES.items() if one is cause), 1)

@@ -24,6 +24,8 @@ class Placement:
     only         the number of the one rank; None: all of them
     slots        where cores and GPUs are shared out; None: they were given to the job
     gpus         what the job was given on this node, as CUDA_VISIBLE_DEVICES names them
+    node, nodes  this node and all of the job, as the scheduler calls them; nothing where there is none
+    tag          of the job, as the scheduler has it
     elapsed_s    how much of the job's time was over when this was looked at
     """
 
@@ -32,6 +34,9 @@ class Placement:
     only: int | None = None
     slots: Path | None = None
     gpus: tuple[str, ...] = ()
+    node: str = ""
+    nodes: str = ""
+    tag: str = ""
     elapsed_s: float = 0.0
 
     def numbers(self, resources: Resources) -> range:
@@ -66,5 +71,8 @@ def _slurm(environment: Mapping[str, str]) -> Placement:
         restart=int(environment.get("SLURM_RESTART_COUNT") or 0),
         only=int(environment["SLURM_PROCID"]),
         gpus=tuple(name for name in visible.split(",") if name not in ("", "-1", "NoDevFiles")),
+        node=environment.get("SLURMD_NODENAME", ""),
+        nodes=environment.get("SLURM_JOB_NODELIST", ""),
+        tag=environment.get("SLURM_JOB_NAME", ""),
         elapsed_s=min(max(time.time() - began, 0.0), 120.0),  # two machines' clocks: believed within reason
     )

@@ -125,8 +125,8 @@ class Handle:
 @dataclass(frozen=True)
 class Observation:
     """What one poll saw of a job: the scheduler's state and its own words for it; of one that ENDED the cause, where
-    the scheduler knows one; of one that waits when it may `start`, of one that runs its `nodes`, as the scheduler
-    writes both.
+    the scheduler knows one, and for the cause NODE which nodes `failed`; of one that waits when it may `start`, of one
+    that runs its `nodes`, as the scheduler writes both.
     """
 
     state: JobState
@@ -134,3 +134,4 @@ class Observation:
     cause: Cause | None = None
     nodes: str = ""
     start: str = ""
+    failed: tuple[str, ...] = ()

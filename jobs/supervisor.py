@@ -1,7 +1,9 @@
 """The parent of a job's ranks, or of the one that is its part (jobs/placement.py), from the claim of an attempt to the
 last reaped process. Standard library only.
 
+    see       that the attempt of this job is there at all, where a scheduler chose the node (jobs/node_check.py)
     claim     started.json by link(2): who finds another's exits 0 and touches nothing
+    look      at cores, memory, GPUs and the store of such a node: what is not as it should be is its NODE outcome
     wait      for the machine's slots (local launcher); a stop meanwhile ends the attempt as YIELDED without a rank
     start     each rank in a process group of its own, signals still blocked: jobs.runtime unblocks them
     watch     forward USR2 and TERM; ask for a save at the time limit less stop_lead_s; end all at the time limit, and
@@ -10,7 +12,7 @@ last reaped process. Standard library only.
     conclude  say for the ranks what they cannot say any more (jobs/conclusion.py)
 
 It never execs, so the scheduler's idea of the job and the job are one. It exits 0 when every rank exited 0 or 75; what
-happened is in the outcomes.
+happened is in the outcomes. Where it could not even begin, its exit code says why, as a rank's does (jobs/outcome.py).
 """
 
 import contextlib
@@ -18,10 +20,10 @@ import json
 import os
 import signal
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
-from jobs import files, guard, hangs, memory, outcome, processes, slots, typed
+from jobs import files, guard, hangs, memory, node_check, outcome, processes, slots, typed
 from jobs import placement as jobs_placement
 from jobs.conclusion import Ending, Rank, conclude, log, publish, said, setup_failure
 from jobs.environment import environment
@@ -29,6 +31,7 @@ from jobs.files import AttemptDir
 from jobs.guard import Guard
 from jobs.hangs import Hang
 from jobs.memory import OomKiller
+from jobs.node_check import Unfit
 from jobs.outcome import EXIT_YIELDED, Outcome
 from jobs.placement import Placement
 from jobs.spec import Cause, JobSpec, Result
@@ -49,34 +52,53 @@ def main(arguments: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR | BLOCKED_IN_RANKS | {signal.SIGALRM})
     placement = jobs_placement.of(arguments)
     attempt = AttemptDir(Path(arguments[-1]))
+    if placement.tag and (words := node_check.missing_claim(attempt, tag=placement.tag)):
+        log(f"cannot begin on {placement.node}: {words}")
+        return outcome.code_of(Cause.NODE)
     try:
         files.share(attempt.path)
         if not outcome.insist(lambda: _claim(attempt, placement)):
             return 0
     except OSError as error:
         log(f"cannot begin: {error}")
-        return 1
+        return outcome.exit_code(error)
     try:
         job = _job(attempt)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        publish(attempt, setup_failure(placement.only or 0, f"{attempt.intent} cannot be used: {error!r}", error))
+        words = f"{attempt.intent} cannot be used: {error!r}"
+        publish(attempt, setup_failure(placement.only or 0, words, error, node=placement.node))
         return 1
     numbers = placement.numbers(job.resources)
     try:
         claim = _wait_for_slots(attempt, job, placement)
     except (OSError, ValueError) as error:
         for rank in numbers:
-            publish(attempt, setup_failure(rank, f"the slots in {placement.slots} cannot be used: {error}", error))
+            words = f"the slots in {placement.slots} cannot be used: {error}"
+            publish(attempt, setup_failure(rank, words, error, node=placement.node))
         return 1
     if claim is None:
         return 0
-    try:
-        gpus = {n: placement.gpus_of(n, job.resources, granted=claim.granted_gpus) for n in numbers}
-    except ValueError as error:
+    gpus = _look(attempt, job, placement, granted=claim.granted_gpus)
+    if isinstance(gpus, Unfit):
+        where = placement.node or processes.machine()
         for rank in numbers:
-            publish(attempt, Outcome(rank, Result.FAILED, Cause.NODE, f"{processes.machine()}: {error}"))
-        return 1
-    return Supervisor(attempt, job, gpus, elapsed_s=placement.elapsed_s).run()
+            info = outcome.blamed(gpus.cause, placement.node)
+            publish(attempt, Outcome(rank, Result.FAILED, gpus.cause, f"{where}: {gpus.message}", info))
+        return outcome.code_of(gpus.cause)
+    return Supervisor(attempt, job, gpus, placement=placement).run()
+
+
+def _look(
+    attempt: AttemptDir, job: JobSpec, placement: Placement, *, granted: Sequence[str]
+) -> dict[int, list[str]] | Unfit:
+    """The GPUs of each rank that starts here, or why none may start."""
+    numbers = placement.numbers(job.resources)
+    try:
+        gpus = {number: placement.gpus_of(number, job.resources, granted=granted) for number in numbers}
+    except ValueError as error:
+        return Unfit(Cause.NODE, str(error))
+    found = node_check.unfit(job, attempt, ranks=numbers, tell=log) if placement.node else None
+    return found or gpus
 
 
 def _close_inherited() -> None:
@@ -100,6 +122,7 @@ def _claim(attempt: AttemptDir, placement: Placement) -> bool:
         "start_time": me.start_time,
         "boot_id": processes.boot_id(),
         "host": processes.machine(),
+        "nodes": placement.nodes,
     }
     data = json.dumps(record).encode() + b"\n"
     if files.publish(attempt.started, data):
@@ -147,8 +170,11 @@ def _wait_for_slots(attempt: AttemptDir, job: JobSpec, placement: Placement) -> 
 class Supervisor:
     """The ranks of one attempt, from start to conclusion. `gpus`: those of each rank that is started here."""
 
-    def __init__(self, attempt: AttemptDir, job: JobSpec, gpus: Mapping[int, list[str]], *, elapsed_s: float) -> None:
+    def __init__(
+        self, attempt: AttemptDir, job: JobSpec, gpus: Mapping[int, list[str]], *, placement: Placement
+    ) -> None:
         self._attempt = attempt
+        self._node = placement.node
         self._job = job
         self._gpus = gpus
         self._ranks: list[Rank] = []
@@ -159,7 +185,7 @@ class Supervisor:
         self._end_grace_s = END_GRACE_S
         self._oom = OomKiller(memory.own_cgroup())
         self._guard = Guard(attempt, ranks=job.resources.ranks, start_limit_s=job.start_limit_s)
-        start = time.monotonic() - elapsed_s
+        start = time.monotonic() - placement.elapsed_s
         self._kill_at = start + job.resources.time_s
         self._stop_at = self._kill_at - job.stop_lead_s
 
@@ -172,7 +198,7 @@ class Supervisor:
             self._gather_stacks()
         finally:
             self._end_all()  # whatever goes wrong here leaves nobody behind
-        ending = Ending(self._start_error, self._hang, self._culprit, self._told_to_end, self._oom.kills())
+        ending = Ending(self._start_error, self._hang, self._culprit, self._told_to_end, self._oom.kills(), self._node)
         conclude(self._attempt, self._ranks, of=self._gpus.keys(), ending=ending)
         return 1 if self._start_error or self._hang or any(self._failed(rank) for rank in self._ranks) else 0
 
@@ -187,7 +213,7 @@ class Supervisor:
                 self._ranks.append(Rank(number, self._spawn(number)))
         except OSError as error:
             message = f"{self._job.argv[0]}: cannot be started in {self._job.cwd}: {error}"
-            self._start_error = setup_failure([*self._gpus][len(self._ranks)], message, error)
+            self._start_error = setup_failure([*self._gpus][len(self._ranks)], message, error, node=self._node)
             log(message)
             return
         log(f"started ranks={len(self._ranks)} pids={[rank.pid for rank in self._ranks]} gpus={self._gpus}")
@@ -197,8 +223,7 @@ class Supervisor:
         return os.posix_spawnp(
             self._job.argv[0],
             self._job.argv,
-            environment(self._job, number, gpus=self._gpus[number], attempt=self._attempt, kill_at=self._kill_at)
-            | {"STX_BOARD": str(self._guard.descriptor)},
+            self._environment(number),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(self._attempt.log(number)), append, files.MODE),
@@ -209,6 +234,17 @@ class Supervisor:
             # Python ignores SIGPIPE, a shell may ignore others for us; a user's program expects the system's defaults.
             setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
         )
+
+    def _environment(self, number: int) -> dict[str, str]:
+        made = environment(
+            self._job,
+            number,
+            gpus=self._gpus[number],
+            attempt=self._attempt,
+            kill_at=self._kill_at,
+            node=self._node,
+        )
+        return made | {"STX_BOARD": str(self._guard.descriptor)}
 
     def _next_signal(self) -> int | None:
         deadline = min(self._stop_at, self._kill_at, self._guard.due)

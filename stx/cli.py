@@ -119,6 +119,7 @@ def doctor(
     no_probe: Annotated[
         bool, typer.Option("--no-probe", help="Slurm: send no one-minute job to a compute node.")
     ] = False,
+    forget: Annotated[str | None, typer.Option("--forget-node", metavar="NODE", help="Forgive a bad node.")] = None,
 ) -> None:
     """Check this machine, the store and the cluster: each line ok, warn or FAIL, and what to do. Exit 2 for a FAIL.
 
@@ -126,7 +127,7 @@ def doctor(
     """
     from stx.verbs import doctor as verb
 
-    raise typer.Exit(verb.run(cluster=cluster, store=store, as_json=as_json, probe=not no_probe))
+    raise typer.Exit(verb.run(cluster=cluster, store=store, as_json=as_json, probe=not no_probe, forget=forget))
 
 
 @app.command()

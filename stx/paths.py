@@ -5,6 +5,7 @@
 <store>/experiments/<name>/{user.json,experiment.yaml,graph.json,events-<token>.jsonl,lease,inbox,notices,report}
 <store>/code/<digest>/
 <store>/pins/<kind>-<key12>.json
+<store>/nodes/<node>-<tag>.json
 <store>/trash/<id>/{origin,content}
 """
 
@@ -280,6 +281,15 @@ class Store:
     def pin(self, name: str) -> Path:
         """The pin of the stage directory `name`."""
         return self.pins / f"{name}.json"
+
+    @property
+    def nodes(self) -> Path:
+        """One file for each attempt that failed for a node."""
+        return self.root / "nodes"
+
+    def evidence(self, node: str, tag: str) -> Path:
+        """What the attempt of `tag` says against a node."""
+        return self.nodes / f"{node}-{tag}.json"
 
     @property
     def trash(self) -> Path:

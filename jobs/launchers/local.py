@@ -61,6 +61,10 @@ class LocalLauncher:
             return f"mem_gb = {resources.mem_gb:g}, but this machine has {memory:.1f}"
         return None
 
+    def avoidable(self, job: JobSpec, nodes: Sequence[str]) -> tuple[str, ...]:
+        """There is no other node."""
+        return ()
+
     def render(self, job: JobSpec) -> str:
         """The command line of the supervisor, and what it will start."""
         size = job.resources

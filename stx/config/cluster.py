@@ -27,6 +27,7 @@ from stx.errors import ConfigError
 BUILT_IN = Path(__file__).parent / "clusters"
 SHORTEST_HANG_S = 5.0
 _ONLY = "remove it, or say launcher: slurm"
+_SLURM_ONLY = ("slurm", "bad_nodes")
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -105,6 +106,13 @@ class Checkpoint(Section):
     every_s: Seconds = 30.0
     keep: Positive = 2
     max_stall: float = Field(default=0.01, gt=0, le=1)
+
+
+class BadNodes(Section):
+    """Attempts that failed for a node keep others away from it: `after` so many of them, each for `expire` long."""
+
+    after: Positive = 1
+    expire: Seconds = 86400.0
 
 
 class Limits(Section):
@@ -220,6 +228,7 @@ class Cluster(Section):
     backoff_s: Annotated[Many[Annotated[float, Field(ge=0)]], Field(min_length=1)] = (0.0, 5.0, 30.0, 300.0)
     checkpoint: Checkpoint = Checkpoint()
     limits: Limits = Limits()
+    bad_nodes: BadNodes = BadNodes()
     stages: Annotated[dict[str, StageResources], BeforeValidator(_merged_stages)] = Field(
         default_factory=lambda: {"default": StageResources()}
     )
@@ -230,7 +239,7 @@ class Cluster(Section):
     @model_validator(mode="after")
     def _used(self) -> "Cluster":
         """What only Slurm understands stands in the file of a Slurm cluster."""
-        found: list[tuple[str, ...]] = [("slurm",)] if "slurm" in self.model_fields_set else []
+        found: list[tuple[str, ...]] = [(name,) for name in _SLURM_ONLY if name in self.model_fields_set]
         found += [("stages", kind, "slurm") for kind, one in self.stages.items() if one.slurm is not None]
         if found and self.launcher != "slurm":
             raise refusals([Problem(path, f"has no effect with launcher: {self.launcher}", _ONLY) for path in found])
@@ -262,7 +271,8 @@ class Cluster(Section):
             if stage["slurm"] is None:
                 del stage["slurm"]
         if self.launcher != "slurm":
-            del record["slurm"]
+            for name in _SLURM_ONLY:
+                del record[name]
         return record
 
 

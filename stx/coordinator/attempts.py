@@ -12,8 +12,9 @@ import contextlib
 import functools
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -24,7 +25,9 @@ from jobs.spec import Cause, Handle, JobSpec, Resources
 from stx import named, records, sharing
 from stx.config.cluster import Cluster
 from stx.coordinator import layouts
+from stx.coordinator.events import Facts
 from stx.coordinator.layouts import Option
+from stx.coordinator.nodes import Nodes
 from stx.coordinator.snapshot import Code
 from stx.coordinator.survey import Progress, find_job, measure
 from stx.coordinator.topology import Vertex
@@ -92,6 +95,11 @@ class Attempts:
     hold: Callable[[], None]
     load_kind: Callable[[str], Kind] = load_kind
     _recorded: set[str] = field(default_factory=set)
+    _noted: set[tuple[str, int]] = field(default_factory=set)
+
+    @functools.cached_property
+    def _nodes(self) -> Nodes:
+        return Nodes(self.store, self.launcher.identity(), self.cluster.bad_nodes)
 
     def stage(self, vertex: Vertex) -> StageDir:
         """The stage's directory."""
@@ -159,9 +167,18 @@ class Attempts:
         records.publish(attempt.handle, handle.dump())
         return True
 
-    def judge(self, vertex: Vertex, number: int, *, job_id: str | None, cause: str, message: str) -> None:
+    def judge(
+        self,
+        vertex: Vertex,
+        number: int,
+        *,
+        job_id: str | None,
+        cause: str,
+        message: str,
+        nodes: Sequence[str] = (),
+    ) -> None:
         """Publish a verdict about an attempt whose job is gone (None: it had none), unless all its ranks spoke, or
-        another job has begun it.
+        another job has begun it. `nodes`: those that failed, for the list of bad ones.
         """
         attempt = self.stage(vertex).attempt(number)
         intent = records.read(attempt.intent)
@@ -169,7 +186,18 @@ class Attempts:
             ranks = num_ranks(intent)
         files.make_dir(attempt.path)
         if bar(attempt, job_id=job_id, experiment=self.experiment):
+            if cause == Cause.NODE:
+                self._nodes.blame(attempt, nodes, message)
             publish_verdict(attempt, ranks=ranks, cause=cause, message=message, experiment=self.experiment)
+
+    def note(self, vertex: Vertex, facts: Facts) -> None:
+        """Keep in mind which nodes failed, by the ranks of an attempt that is over. On a full disk, at another look."""
+        ended = facts.ended
+        if ended is None or ended.cause != Cause.NODE or (vertex.key, ended.number) in self._noted:
+            return
+        with contextlib.suppress(OSError):
+            self._nodes.note(self.stage(vertex).attempt(ended.number))
+            self._noted.add((vertex.key, ended.number))
 
     def handle(self, vertex: Vertex, number: int) -> Handle | None:
         """The job of an attempt, for the launcher."""
@@ -188,8 +216,12 @@ class Attempts:
 
     def _intent(self, vertex: Vertex, number: int, *, before: Progress) -> dict[str, Any]:
         chosen = self.option(vertex, number)
+        job = chosen.job
+        if bad := self._nodes.to_avoid():
+            job = replace(job, avoid=ask(lambda: self.launcher.avoidable(chosen.job, bad)))
         return {
-            "tag": chosen.job.tag,
+            "tag": job.tag,
+            "time": time.time(),
             "token": self.token,
             "number": number,
             "experiment": self.experiment,
@@ -199,7 +231,7 @@ class Attempts:
             "cluster": self.cluster.name,
             "code": self.code.digest,
             "before": before.dump(),
-            "job": chosen.job.dump(),
+            "job": job.dump(),
             "attempt": self._attempt(vertex, number, chosen),
         }
 

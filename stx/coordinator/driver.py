@@ -130,6 +130,8 @@ class Coordinator:
     def open(self) -> None:
         """Look at every stage, and adopt what lives."""
         found = self._surveyor.everything(self.state.plan)
+        for key, facts in found.items():
+            self._attempts.note(self._vertex(key), facts)
         known = {vertex.key: stage.facts for vertex, stage in self.state.rows()}
         news = {key: found.get(key, NOTHING) for key, facts in known.items() if found.get(key, NOTHING) != facts}
         read = self._before[-1] if self._before else journal.NOTHING_READ
@@ -238,7 +240,14 @@ class Coordinator:
             case Judge():
                 live = self.state.stage(vertex.key).facts.live
                 job_id = live.job_id if live is not None and live.number == action.number else None
-                attempts.judge(vertex, action.number, job_id=job_id, cause=action.cause, message=action.message)
+                attempts.judge(
+                    vertex,
+                    action.number,
+                    job_id=job_id,
+                    cause=action.cause,
+                    message=action.message,
+                    nodes=action.nodes,
+                )
             case Forgive():
                 attempts.forgive(vertex, action.number)
             case Stop() | Cancel():
@@ -272,7 +281,9 @@ class Coordinator:
             self._take([Throttled(self._clock(), "")])
 
     def _look(self, vertex: Vertex) -> Surveyed:
-        return Surveyed(self._clock(), vertex.key, self._surveyor.look(vertex))
+        facts = self._surveyor.look(vertex)
+        self._attempts.note(vertex, facts)
+        return Surveyed(self._clock(), vertex.key, facts)
 
     def _vertex(self, key: str) -> Vertex:
         return self.state.plan.vertices[self.state.plan.index[key]]

@@ -108,6 +108,7 @@ class Observed:
     cause: Cause | None = None
     nodes: str = ""
     start: str = ""
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -275,12 +276,13 @@ class Resubmit:
 
 @dataclass(frozen=True)
 class Judge:
-    """The job is gone: unless all outcomes are there after all, publish a verdict of this cause."""
+    """The job is gone: unless all outcomes are there after all, publish a verdict of this cause. `nodes`: to blame."""
 
     key: str
     number: int
     cause: str
     message: str
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jobs import files
 from stx import records, sharing
-from stx.coordinator import lease
+from stx.coordinator import lease, store_clock
 from stx.coordinator.roots import PINNED, Roots, stage_dirs
 from stx.coordinator.snapshot import digest_of
 from stx.paths import CHECKPOINT, StageDir, Store
@@ -54,7 +53,7 @@ class Garbage:
 
 def garbage(store: Store, roots: Roots) -> list[Garbage]:
     """All that may go, in the order in which it is shown and removed."""
-    now, me = _store_time(store)
+    now, me = store_clock.now(store)
     found = [*_stages(store, roots), *_checkpoints(store, roots), *_leftovers(store, roots, now=now)]
     found += [*_codes(store, roots, now=now), *_trash(store)]
     return [replace(one, user=_maker(one.path, me=me)) for one in found]
@@ -183,19 +182,3 @@ def measure(path: Path) -> tuple[int, int]:
 
 def _entries(folder: Path) -> list[Path]:
     return [folder / name for name in records.names(folder)]
-
-
-def _store_time(store: Store) -> tuple[float, int]:
-    """Now, by the clock of the store's file server, and our number there; the newest time that can be seen where
-    nothing may be written.
-    """
-    probe = files.new_temp(store.root / "now")
-    try:
-        probe.touch(exist_ok=False)
-        status = probe.stat()
-        return status.st_mtime, status.st_uid
-    except OSError:
-        return max((path.lstat().st_mtime for path in store.root.iterdir()), default=0.0), os.geteuid()
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink()

@@ -49,7 +49,7 @@ class Watch:
     seen, misses   the scheduler's last word, and how often in a row the job was gone
     detail         its own words: why a job waits, where it runs
     nodes, start   where it runs; when it may start
-    cause          why it ended, as far as the scheduler knows
+    cause, failed  why it ended and which nodes failed, as far as the scheduler knows
     sought         how often no job was found for an attempt without a handle
     full           why the store could not be written when the job was gone; nothing if it could
     ending         why it was asked to end ("stop", "hang"), and when it is cancelled outright
@@ -63,6 +63,7 @@ class Watch:
     nodes: str = ""
     start: str = ""
     cause: Cause | None = None
+    failed: tuple[str, ...] = ()
     sought: int = 0
     full: str = ""
     ending: str = ""

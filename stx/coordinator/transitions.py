@@ -148,6 +148,7 @@ def _watched(work: Work, watch: Watch, event: Observed | Sought | Unseen | Hung)
                 misses=watch.misses + 1,
                 detail=event.detail,
                 cause=event.cause or watch.cause,
+                failed=event.failed or watch.failed,
                 full=full,
             )
             if watch.misses >= MISSES:
@@ -174,7 +175,8 @@ def _judgement(watch: Watch, *, key: str, detail: str) -> Judge:
     words = f"the scheduler says: {detail}" if detail else "the scheduler no longer knows the job"
     if watch.full:  # whoever meets a full disk at the start, or with the last word, cannot say so
         return Judge(key, watch.number, Cause.NO_SPACE, f"ended without an outcome ({words}): {watch.full}")
-    return Judge(key, watch.number, watch.cause or Cause.LOST, f"ended without an outcome ({words})")
+    message = f"ended without an outcome ({words})"
+    return Judge(key, watch.number, watch.cause or Cause.LOST, message, watch.failed)
 
 
 def _end_if_unwanted(work: Work, index: int) -> None:

@@ -1,5 +1,5 @@
 """`stx doctor`: is this machine, and is this store, fit for what the cluster file asks? Every line says ok, warn or
-FAIL, and what to do; exit code 2 where something FAILs. It changes nothing.
+FAIL, and what to do; exit code 2 where something FAILs. It changes nothing, but for a bad node that it is to forget.
 """
 
 import shlex
@@ -12,7 +12,7 @@ from stx.config.cluster import Cluster, load_cluster
 from stx.config.yaml import flow
 from stx.errors import ConfigError
 from stx.paths import Store
-from stx.verbs import console, machine_checks, site_checks, store_checks
+from stx.verbs import console, machine_checks, node_checks, site_checks, store_checks
 from stx.verbs.check import Check, Level, fail, good, guarded
 from stx.verbs.launching import missing
 from stx.verbs.select import store_root
@@ -22,13 +22,18 @@ STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
 NAME_WIDTH = 15
 
 
-def run(*, cluster: str | None, store: str | None, as_json: bool, probe: bool = True) -> int:
-    """The verb; its exit code. `probe`: a job on a compute node, too."""
+def run(*, cluster: str | None, store: str | None, as_json: bool, probe: bool = True, forget: str | None = None) -> int:
+    """The verb; its exit code. `probe`: a job on a compute node, too. `forget`: no check, but that node taken off the
+    store's list of bad ones.
+    """
     where = load_cluster(cluster)
     if not probe and where.launcher != "slurm":
         hint = "only a Slurm cluster has compute nodes to send a probe to"
         raise ConfigError(f"has no effect with launcher: {where.launcher}", where="--no-probe", hint=hint)
     place = Store(store_root(store, cluster_store=where.store))
+    if forget is not None:
+        console.say(node_checks.forget(place, forget))
+        return 0
     found = []
     for check in findings(where, place, probe=probe):
         found.append(check)
@@ -51,6 +56,7 @@ def findings(cluster: Cluster, place: Store, *, probe: bool = True) -> Iterator[
     """All checks, the quick ones of a group first."""
     yield from guarded("machine", lambda: machine_checks.machine(cluster))
     yield from guarded("store", lambda: store_checks.store(place))
+    yield from guarded("bad nodes", lambda: node_checks.bad_nodes(place, cluster))
     if cluster.launcher == "slurm":
         yield from guarded("slurm", lambda: slurm(cluster, place, probe=probe))
 

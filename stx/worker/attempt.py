@@ -28,6 +28,10 @@ class NonFinite(StxError):
     """The numbers stopped being numbers: cause NAN."""
 
 
+class BadNode(StxError):
+    """This node is not as it should be, and another one may be: cause NODE."""
+
+
 @dataclass(frozen=True)
 class InputPath:
     """A finished input: one result where `images` is given or the kind does not grow, else a whole trajectory."""

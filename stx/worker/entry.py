@@ -6,7 +6,8 @@ StxError                                    FAILED USER           exit 1, the me
 NonFinite                                   FAILED NAN
 out of memory (host or GPU)                 FAILED OOM
 no space, quota                             FAILED NO_SPACE
-a disk or file system that is broken        FAILED NODE
+a disk or file system that is broken        FAILED NODE           its info names the node
+a GPU that others use (stx/worker/device)   FAILED NODE
 another rank is gone                        FAILED LOST
 no progress for too long                    FAILED HANG           jobs/watchdog.py, exit 1
 anything else                               FAILED USER           the end of the traceback
@@ -15,6 +16,7 @@ anything else                               FAILED USER           the end of the
 import errno
 import json
 import logging
+import os
 import re
 import sys
 import traceback
@@ -29,7 +31,7 @@ from jobs.runtime import Cause, Result
 from stx.errors import ConfigError, StoreError, StxError
 from stx.named import load
 from stx.worker import attempt as attempts
-from stx.worker.attempt import Attempt, NonFinite, Yielded
+from stx.worker.attempt import Attempt, BadNode, NonFinite, Yielded
 
 logger = logging.getLogger(__name__)
 _IN_RUST = re.compile(r"\(os error (\d+)\)")  # how safetensors passes an errno on
@@ -67,7 +69,7 @@ def _ended(path: Path) -> Outcome:
     except Exception as error:  # noqa: BLE001 (the edge of the program: everything becomes an outcome)
         cause, message = explained(error)
         logger.error("failed cause=%s\n%s", cause, message)
-        return Outcome(runtime.rank(), Result.FAILED, cause, message, notes)
+        return Outcome(runtime.rank(), Result.FAILED, cause, message, notes | blamed(cause))
     return Outcome(runtime.rank(), Result.COMPLETED, info=notes)
 
 
@@ -84,11 +86,18 @@ def explained(error: BaseException) -> tuple[Cause, str]:
         return Cause.OOM, told
     if any(_is_lost_peer(one) for one in chain):
         return Cause.LOST, f"the connection to another rank broke: it was ended, or its node was\n{told}"
+    if isinstance(error, BadNode):
+        return Cause.NODE, str(error)
     if isinstance(error, NonFinite):
         return Cause.NAN, str(error)
     if isinstance(error, StxError):
         return Cause.USER, str(error)
     return Cause.USER, told
+
+
+def blamed(cause: Cause) -> dict[str, str]:
+    """The node that we are on, as its scheduler calls it, where it is the node that failed."""
+    return outcome.blamed(cause, os.environ.get("STX_NODE", ""))
 
 
 def check(text: str) -> int:
@@ -133,8 +142,11 @@ def _prepare(attempt: Attempt) -> None:
     if attempt.kind != "command":
         import torch
 
+        from stx.worker import device
         from stx.worker.versions import versions
 
+        if os.environ.get("STX_NODE"):
+            device.check_guests()
         torch.set_num_threads(attempt.threads)
         attempt.notes["versions"] = versions()
 

@@ -123,6 +123,8 @@ class SimLauncher:
         self.submits = 0
         self.largest = 10**9
         self.timeouts = 0
+        self.spare = 1
+        self.causes: dict[str, tuple[Cause, tuple[str, ...]]] = {}
         self.polls = 0
         self.lies = Lies()
         self.cancelled: list[Job] = []
@@ -132,6 +134,9 @@ class SimLauncher:
 
     def refusal(self, resources: Resources) -> str | None:
         return f"{resources.ranks} ranks" if resources.ranks > self.largest else None
+
+    def avoidable(self, job: JobSpec, nodes: Sequence[str]) -> tuple[str, ...]:
+        return tuple(nodes[: self.spare])
 
     def render(self, job: JobSpec) -> str:
         return " ".join(job.argv)
@@ -155,7 +160,11 @@ class SimLauncher:
             raise RuntimeError("cannot reach the controller")
         by_id = {job.handle.job_id: job for job in self.jobs}
         said = {handle: self.lies.about(by_id[handle.job_id]) for handle in handles}
-        return {handle: Observation(state) for handle, state in said.items() if state is not None}
+        return {handle: self._observed(handle, state) for handle, state in said.items() if state is not None}
+
+    def _observed(self, handle: Handle, state: JobState) -> Observation:
+        cause, nodes = self.causes.get(handle.job_id, (None, ()))
+        return Observation(state, cause=cause, failed=nodes) if state is JobState.ENDED else Observation(state)
 
     def find(self, tag: str, attempt_dir: Path) -> Handle | None:
         shown = (job.handle for job in self.jobs if job.handle.job_id not in self.lies.hidden)

@@ -223,7 +223,7 @@ def test_each_rank_sees_its_own_gpus_and_nothing_of_a_surrounding_job(monkeypatc
     granted, size = ["0", "3", "4", "5"], job.resources
     mine = [Placement("j").gpus_of(rank, size, granted=granted) for rank in range(4)]
     seen = [
-        environment(job, rank, gpus=gpus, attempt=AttemptDir(job.attempt_dir), kill_at=1.5)
+        environment(job, rank, gpus=gpus, attempt=AttemptDir(job.attempt_dir), kill_at=1.5, node="n1")
         for rank, gpus in enumerate(mine)
     ]
     assert [env["CUDA_VISIBLE_DEVICES"] for env in seen] == ["0,3", "4,5", "0,3", "4,5"]
@@ -232,7 +232,7 @@ def test_each_rank_sees_its_own_gpus_and_nothing_of_a_surrounding_job(monkeypatc
     assert all("MASTER_PORT" not in env and "SLURM_PROCID" not in env for env in seen)
     assert {env["SLURM_CONF"] for env in seen} == {"/etc/slurm.conf"}
     assert {(env["MKL_NUM_THREADS"], env["OMP_NUM_THREADS"]) for env in seen} == {("3", "5")}
-    assert {env["STX_DEADLINE"] for env in seen} == {"1.5"}
+    assert {(env["STX_DEADLINE"], env["STX_NODE"]) for env in seen} == {("1.5", "n1")}
 
 
 def test_the_supervisor_and_the_runtime_need_the_standard_library_only() -> None:

@@ -15,16 +15,20 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from jobs import files, typed
 from jobs.files import AttemptDir, Unreadable
 from jobs.launchers.slurm import accounting, commands, queue, site
+from jobs.launchers.slurm import nodes as slurm_nodes
 from jobs.launchers.slurm.commands import SlurmError
+from jobs.launchers.slurm.nodes import Node
 from jobs.launchers.slurm.queue import Row
-from jobs.spec import Handle, JobSpec, JobState, Observation, Resources
+from jobs.spec import Cause, Handle, JobSpec, JobState, Observation, Resources
 
 FRESH_S = 5.0  # squeue's answer serves everybody who asks within this time
+NODES_FRESH_S = 30.0
 GONE = ("invalid job id", "already completing", "already completed", "job/step already")
 
 
@@ -38,6 +42,8 @@ class SlurmLauncher:
         self._rows: list[Row] = []
         self._asked_at: float | None = None
         self._past = accounting.Past(clock=clock)
+        self._nodes_now: list[Node] = []
+        self._nodes_asked_at: float | None = None
 
     def identity(self) -> str:
         """The cluster by its name and its controller: several sites call theirs `cluster`."""
@@ -46,6 +52,11 @@ class SlurmLauncher:
     def refusal(self, resources: Resources) -> str | None:
         """Why no node of this cluster could ever take a job of this size; not known where no Slurm is."""
         return site.refusal(self._nodes, resources) if self._nodes else None
+
+    def avoidable(self, job: JobSpec, nodes: Sequence[str]) -> tuple[str, ...]:
+        """Those that leave enough others, as sinfo has them now."""
+        excluded = slurm_nodes.names_of(",".join(job.scheduler.get("exclude", ())))
+        return slurm_nodes.avoidable(self._known_nodes(), job, nodes, excluded=excluded)
 
     def render(self, job: JobSpec) -> str:
         """The batch script."""
@@ -76,7 +87,7 @@ class SlurmLauncher:
             restart = _restart(attempt_dirs[handle.tag], handle.job_id)
             row = rows.get(handle.job_id)
             seen = forgotten.get(handle.job_id) if row is None else None
-            found[handle] = seen or queue.observe(row, restart=restart)
+            found[handle] = seen or self._blaming(queue.observe(row, restart=restart), row)
             if row is not None and found[handle].state is JobState.ENDED and row.state not in queue.ENDED:
                 self._scancel(handle.job_id)
         return found
@@ -110,6 +121,23 @@ class SlurmLauncher:
     @functools.cached_property
     def _nodes(self) -> Sequence[site.Nodes]:
         return site.ask_nodes() if shutil.which("sinfo") else []
+
+    def _blaming(self, seen: Observation, row: Row | None) -> Observation:
+        """With the nodes that failed, where that was the cause and can be told."""
+        if row is None or seen.cause is not Cause.NODE:
+            return seen
+        with suppress(SlurmError):  # the cause is known, and that is what counts
+            of = slurm_nodes.names_of(row.nodes)
+            known = self._known_nodes() if len(of) > 1 else []
+            return replace(seen, failed=slurm_nodes.failed(known, of))
+        return seen
+
+    def _known_nodes(self) -> list[Node]:
+        """All nodes and their states, not older than some seconds."""
+        now = self._clock()
+        if self._nodes_asked_at is None or now - self._nodes_asked_at >= NODES_FRESH_S:
+            self._nodes_now, self._nodes_asked_at = slurm_nodes.ask(), now
+        return self._nodes_now
 
     def _queue(self, *, fresh_s: float) -> list[Row]:
         now = self._clock()

@@ -2,12 +2,14 @@
 error.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from jobs.launchers.slurm import commands, queue
 from jobs.launchers.slurm.commands import SlurmError
 from jobs.launchers.slurm.queue import Row
-from jobs.spec import JobState, Observation
+from jobs.spec import Cause, JobState, Observation
 
 ASK_AGAIN_S = 600.0
 LIMIT_S = 20.0
@@ -37,7 +39,14 @@ class Past:
 def command(job_ids: Sequence[str]) -> list[str]:
     """Of the jobs themselves, not of their steps."""
     listed = ",".join(job_ids)
-    return ["sacct", "--allocations", "--noheader", "--parsable2", "--format=JobID,State,NodeList", f"--jobs={listed}"]
+    return [
+        "sacct",
+        "--allocations",
+        "--noheader",
+        "--parsable2",
+        "--format=JobID,State,NodeList,ExitCode",
+        f"--jobs={listed}",
+    ]
 
 
 def parse(text: str) -> dict[str, Observation]:
@@ -45,10 +54,13 @@ def parse(text: str) -> dict[str, Observation]:
     found = {}
     for line in text.splitlines():
         fields = line.split("|")
-        if len(fields) == 3 and fields[0].isdecimal():
+        if len(fields) == 4 and fields[0].isdecimal():
             state = fields[1].split()[0] if fields[1].strip() else ""  # "CANCELLED by 0"
-            row = Row(fields[0], state, restarts=0, reason="", start="", nodes=fields[2], name="")
+            code = fields[3].partition(":")[0]  # "74:0": the code, and the signal
+            status = int(code) << 8 if code.isdecimal() else 0
+            row = Row(fields[0], state, restarts=0, reason="", start="", nodes=fields[2], name="", status=status)
             seen = queue.observe(row, restart=None)
             if seen.state is JobState.ENDED:
-                found[fields[0]] = seen
+                of = (row.nodes,) if seen.cause is Cause.NODE and re.fullmatch(r"[\w.-]+", row.nodes) else ()
+                found[fields[0]] = replace(seen, failed=of)
     return found

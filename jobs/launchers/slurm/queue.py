@@ -2,17 +2,18 @@
 
 One question for all jobs of the user, ended ones included as long as the controller remembers them (MinJobAge):
 
-    id  state  restarts  reason  expected start  nodes  name
+    id  state  restarts  reason  expected start  nodes  exit status  name
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from jobs import outcome
 from jobs.spec import Cause, JobState, Observation
 
 SEPARATOR = "|"
-FIELDS = ("JobID", "State", "RestartCnt", "Reason", "StartTime", "NodeList", "Name")
+FIELDS = ("JobID", "State", "RestartCnt", "Reason", "StartTime", "NodeList", "exit_code", "Name")
 UNKNOWN_TIMES = frozenset({"", "N/A", "Unknown", "None"})
 NO_NODES = frozenset({"", "None assigned", "(null)"})
 
@@ -34,6 +35,9 @@ ENDED: Mapping[str, Cause | None] = {
     "OUT_OF_MEMORY": Cause.OOM,
 }
 
+# What the node could not do of a job: its working directory or the files of its output are not there, say.
+NOT_LAUNCHED = frozenset({"JobLaunchFailure", "RaisedSignal:53(Real-time_signal_19)"})
+
 # squeue(1), JOB REASON CODES: those that people meet, in words.
 REASONS = {
     "Priority": "others come first",
@@ -44,6 +48,10 @@ REASONS = {
     "JobHeldAdmin": "is held by an administrator",
     "launch failed requeued held": "is held: it could not be launched; see the nodes, then scontrol release",
     "ReqNodeNotAvail": "a node that it needs is not available (down, drained or reserved)",
+    "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions": (
+        "waits for nodes that are down, drained or reserved"
+    ),
+    "NodeDown": "a node that it needs is down",
     "Reservation": "waits for its reservation",
     "PartitionDown": "its partition is down",
     "PartitionInactive": "its partition is inactive",
@@ -61,7 +69,9 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One job of squeue's. `state` is Slurm's own word; `start` its expected start, or that of a job that runs."""
+    """One job of squeue's. `state` is Slurm's own word; `start` its expected start, or that of a job that runs;
+    `status` as wait(2) has it.
+    """
 
     job_id: str
     state: str
@@ -70,6 +80,7 @@ class Row:
     start: str
     nodes: str
     name: str
+    status: int = 0
 
     @property
     def words(self) -> str:
@@ -105,10 +116,10 @@ def parse(text: str) -> list[Row]:
 
 def _row(line: str) -> Row:
     fields = [field.strip() for field in line.split(SEPARATOR)]
-    if len(fields) < len(FIELDS) or not re.fullmatch(r"[0-9]+", fields[0]) or not fields[2].isdecimal():
+    if len(fields) < len(FIELDS) or not re.fullmatch(r"[0-9]+", fields[0]) or not (fields[2] + fields[6]).isdecimal():
         raise ValueError(f"squeue said {line[:200]!r}, which is no line of a job")
-    job_id, state, restarts, reason, start, nodes, name = fields[: len(FIELDS)]
-    return Row(job_id, state, int(restarts), reason, start, nodes, name)
+    job_id, state, restarts, reason, start, nodes, status, name = fields[: len(FIELDS)]
+    return Row(job_id, state, int(restarts), reason, start, nodes, name, int(status))
 
 
 def observe(row: Row | None, *, restart: int | None) -> Observation:
@@ -125,8 +136,15 @@ def observe(row: Row | None, *, restart: int | None) -> Observation:
     if row.state in RUNNING:
         return Observation(JobState.RUNNING, row.words, nodes=row.where)
     if row.state in ENDED:
-        return Observation(JobState.ENDED, row.words, ENDED[row.state])
+        return Observation(JobState.ENDED, row.words, _cause(row))
     return Observation(JobState.UNKNOWN, row.words)
+
+
+def _cause(row: Row) -> Cause | None:
+    """A supervisor that could not write what kept it from beginning says it by its exit code."""
+    if row.state != "FAILED":
+        return ENDED[row.state]
+    return Cause.NODE if row.reason in NOT_LAUNCHED else outcome.EXIT_CAUSES.get(row.status >> 8)
 
 
 def by_id(rows: Iterable[Row]) -> dict[str, Row]:

@@ -70,14 +70,14 @@ def parse_nodes(text: str) -> list[Nodes]:
     for line in text.splitlines():
         fields = [field.strip() for field in line.split("|")]
         if len(fields) == 6:
-            name, count, cpus, memory, gres, limit = fields
+            name, number, cpus, memory, gres, limit = fields
             found.append(
                 Nodes(
                     partition=name.rstrip("*"),
                     default=name.endswith("*"),
-                    count=_int(count),
-                    cpus=_int(cpus),
-                    memory_gb=_int(memory) / 1024,
+                    count=count(number),
+                    cpus=count(cpus),
+                    memory_gb=count(memory) / 1024,
                     gpus=gpus_of(gres),
                     time_s=seconds_of(limit),
                 )
@@ -125,6 +125,7 @@ def refusal(nodes: Sequence[Nodes], size: Resources) -> str | None:
     return None
 
 
-def _int(text: str) -> int:
+def count(text: str) -> int:
+    """The number at the beginning of a field of sinfo's; 0 where there is none."""
     match = re.match(r"\d+", text)  # sinfo marks sums with a +
     return int(match[0]) if match else 0

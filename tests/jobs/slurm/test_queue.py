@@ -8,11 +8,11 @@ from jobs.launchers.slurm.queue import Row
 from jobs.spec import Cause, JobState, Resources
 
 SQUEUE = """\
-6869038|COMPLETED|0|None|2026-11-21T14:02:50|n1|stx-2f6e0c1d-4b1d56c9a1f2-1|
-6869039|RUNNING|0|None|2026-11-21T14:02:50|n[1-2]|stx-2f6e0c1d-a342dd31b0aa-1|
-6869040|PENDING|0|Resources|N/A||stx-2f6e0c1d-54f9f7a5ab01-2|
-6869041|PENDING|1|BeginTime|2026-11-21T14:05:09||stx-2f6e0c1d-b58e5f75c901-1|
-6869042|PREEMPTED|0|None|2026-11-21T14:02:51|n3|stx-2f6e0c1d-c58e5f75c901-1|
+6869038|COMPLETED|0|None|2026-11-21T14:02:50|n1|0|stx-2f6e0c1d-4b1d56c9a1f2-1|
+6869039|RUNNING|0|None|2026-11-21T14:02:50|n[1-2]|0|stx-2f6e0c1d-a342dd31b0aa-1|
+6869040|PENDING|0|Resources|N/A||0|stx-2f6e0c1d-54f9f7a5ab01-2|
+6869041|PENDING|1|BeginTime|2026-11-21T14:05:09||0|stx-2f6e0c1d-b58e5f75c901-1|
+6869042|PREEMPTED|0|None|2026-11-21T14:02:51|n3|0|stx-2f6e0c1d-c58e5f75c901-1|
 """
 
 
@@ -75,7 +75,9 @@ def test_why_a_job_waits_is_told_in_words_with_slurms_own():
 
 
 def test_accounting_is_believed_about_ended_jobs_only():
-    found = accounting.parse("12|CANCELLED by 0|n1\n13|RUNNING|n2\n14|NODE_FAIL|n3\n14.batch|FAILED|n3\n15||\n")
+    found = accounting.parse(
+        "12|CANCELLED by 0|n1|0:15\n13|RUNNING|n2|0:0\n14|NODE_FAIL|n3|1:0\n14.batch|FAILED|n3|1:0\n15|||\n"
+    )
     assert {job: (seen.state, seen.cause) for job, seen in found.items()} == {
         "12": (JobState.ENDED, None),
         "14": (JobState.ENDED, Cause.NODE),
