@@ -127,7 +127,9 @@ def _runs(pid: int, argv: Sequence[str]) -> bool:
 def _of_a_job(pid: int, folder: Folder, node: str | None) -> bool:
     if processes.variable(pid, "SLURM_CONF") != str(folder.slurm_conf):
         return False
-    at = processes.variable(pid, NODE) or processes.variable(pid, "SLURMD_NODENAME")
+    # The last one: ranks of stx, which Slurm's own variables are kept from.
+    told = (processes.variable(pid, name) for name in (NODE, "SLURMD_NODENAME", "STX_NODE"))
+    at = next(filter(None, told), None)
     return at is not None and node in (None, at)
 
 

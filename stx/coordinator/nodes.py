@@ -58,7 +58,7 @@ def found(store: Store) -> list[Evidence]:
         if name.endswith(".json") and not name.startswith("."):
             with contextlib.suppress(StoreError, FileNotFoundError):
                 pieces.append(records.load(Evidence, store.nodes / name))
-    return [one for one in pieces if _NAME.fullmatch(one.node)]
+    return [one for one in pieces if _NAME.fullmatch(one.node) and _NAME.fullmatch(one.tag)]
 
 
 def valid(pieces: Sequence[Evidence], *, now: float) -> dict[tuple[str, str], list[Evidence]]:

@@ -68,7 +68,7 @@ def test_the_page_about_cluster_files_shows_the_defaults_and_all_of_them(parse):
     shown, example, listed = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert parse(shown) == parse("")
     named = set(yaml.parse(shown, file="").value)
-    assert named == set(Cluster.model_fields) - {"name", "store", "on_event", "slurm"}
+    assert named == set(Cluster.model_fields) - {"name", "store", "on_event", "slurm", "bad_nodes"}
     (stages,) = yaml.parse(shown, file="").value["stages"].values()
     assert set(stages) == set(StageResources.model_fields) - {"layouts", "flops_per_s", "slurm"}
     assert parse(example).store == "/data/stx"
@@ -146,6 +146,7 @@ def test_dump_is_json_that_reads_back(parse):
         ("stages: {train: {noise_on: gpu}}", ":1: stages.train.noise_on = gpu", "known: loader, device"),
         ("stages: {train: 3}", ":1: stages.train = 3", "must be a mapping"),
         ("slurm: {partition: low}", ":1: slurm", "has no effect with launcher: local"),
+        ("bad_nodes: {after: 2}", ":1: bad_nodes", "has no effect with launcher: local"),
         ("poll_s: -1", ":1: poll_s = -1", "above 0"),
         ("poll_s: fast", ":1: poll_s = fast", "is not a time"),
         ("retries: {lost: -1}", ":1: retries.lost = -1", "at least 0"),
@@ -179,6 +180,11 @@ def test_a_slurm_cluster_has_the_defaults_of_jobs_that_wait_in_a_queue(parse):
     assert (cluster.coordinator.where, cluster.poll_s, cluster.lease_s) == ("detached", 30, 60)
     assert (cluster.checkpoint.every_s, cluster.checkpoint.keep) == (600, 3)
     assert Cluster.model_validate(cluster.dump()) == cluster
+
+
+def test_bad_nodes_are_avoided_after_one_failure_for_a_day_where_nothing_else_is_said(parse):
+    assert parse("launcher: slurm\n").bad_nodes.model_dump() == {"after": 1, "expire": 86400.0}
+    assert parse("launcher: slurm\nbad_nodes: {after: 3, expire: 2h}\n").bad_nodes.expire == 7200.0
 
 
 def test_what_a_kind_asks_of_slurm_goes_before_what_all_ask(parse):

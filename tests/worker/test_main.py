@@ -14,7 +14,7 @@ from jobs.spec import Cause, Result
 from stx import records
 from stx.errors import DataError, StxError
 from stx.worker import entry
-from stx.worker.attempt import NonFinite
+from stx.worker.attempt import BadNode, NonFinite
 
 SHAPE = {"depth": 2, "width": 32, "heads": 2, "patch": 2, "in_channels": 4, "input_size": 8, "num_classes": 10}
 SHAPE |= {"qk_norm": False}
@@ -50,6 +50,7 @@ def raised(error, *, cause=None):
         (raised(OSError(errno.EIO, "Input/output error")), Cause.NODE),
         (raised(DataError("cannot be read"), cause=OSError(errno.ESTALE, "Stale file handle")), Cause.NODE),
         (raised(SafetensorError("I/O error: Input/output error (os error 5)")), Cause.NODE),
+        (raised(BadNode("n1: GPU 0 of this rank: others use 20.0 GiB")), Cause.NODE),
         (raised(OSError(errno.ENOMEM, "Cannot allocate memory")), Cause.OOM),
         (raised(OSError(errno.EACCES, "Permission denied")), Cause.USER),
         (raised(NonFinite("five in a row")), Cause.NAN),
@@ -60,6 +61,13 @@ def raised(error, *, cause=None):
 )
 def test_what_happened_becomes_a_cause(error, cause):
     assert entry.explained(error)[0] == cause
+
+
+def test_a_rank_that_blames_its_node_names_it_as_the_scheduler_does(monkeypatch):
+    monkeypatch.setenv("STX_NODE", "n1")
+    assert entry.blamed(Cause.NODE) == {"node": "n1"} and entry.blamed(Cause.OOM) == {}
+    monkeypatch.setenv("STX_NODE", "")
+    assert entry.blamed(Cause.NODE) == {}, "without a scheduler there is no other node"
 
 
 def test_an_error_for_people_has_no_traceback_and_another_one_has():
