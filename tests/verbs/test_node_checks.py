@@ -62,7 +62,7 @@ def test_with_a_threshold_it_is_free_when_the_first_of_the_last_pieces_is_too_ol
 def test_a_forgotten_node_is_no_longer_shown(place, capsys):
     publish(place, "n1", "t1")
     publish(place, "n1", "t2")
-    assert doctor.run(cluster=None, store=str(place.root), as_json=False, forget_node="n1") == 0
+    assert doctor.run(cluster=None, store=str(place.root), as_json=False, forget="n1") == 0
     assert "n1 may be used again: 2 attempts that failed for it no longer count" in capsys.readouterr().err
     (check,) = node_checks.bad_nodes(place, SLURM)
     assert check.level is Level.OK

@@ -95,7 +95,7 @@ def test_a_supervisor_that_could_not_begin_says_why_by_its_exit_code(reason, sta
 
 def test_accounting_tells_it_too():
     found = accounting.parse("12|FAILED|n1|74:0\n13|FAILED|n2|1:0\n14|NODE_FAIL|n[1-2]|1:0\n")
-    assert {job: (seen.cause, seen.nodes) for job, seen in found.items()} == {
+    assert {job: (seen.cause, seen.failed) for job, seen in found.items()} == {
         "12": (Cause.NODE, ("n1",)),
         "13": (None, ()),
         "14": (Cause.NODE, ()),
