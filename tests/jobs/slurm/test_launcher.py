@@ -1,6 +1,5 @@
 """The contract of jobs/contract.py, and what only Slurm does, on a real Slurm."""
 
-import os
 from dataclasses import replace
 
 import pytest
@@ -18,15 +17,6 @@ LONG = {
     contract.check_a_cancel_ends_stubborn_ranks_and_what_they_started,
     contract.check_a_failed_rank_gives_its_cause_to_those_ended_for_it,
 }
-
-
-@pytest.fixture
-def slurm(devcluster, monkeypatch):
-    monkeypatch.setenv("SLURM_CONF", str(devcluster.conf))
-    for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_")) and name != "SLURM_CONF"]:
-        monkeypatch.delenv(name)
-    yield SlurmLauncher()
-    devcluster.command("scancel", "--user", str(os.getuid()))
 
 
 @pytest.mark.parametrize("name", [check.__name__ for check in contract.CHECKS])
