@@ -71,7 +71,13 @@ def undisturbed(wanted: Options, home: Path) -> Untouched:
     if wanted.untouched is not None:
         return taken(wanted.untouched, experiment=wanted.experiment)
     say(f"seed {wanted.seed}: the undisturbed run, in {home / 'untouched'}")
-    truth = untouched(home / "untouched", experiment=wanted.experiment, file=wanted.file, cluster=wanted.cluster_file)
+    truth = untouched(
+        home / "untouched",
+        experiment=wanted.experiment,
+        file=wanted.file,
+        cluster=wanted.cluster_file,
+        site=wanted.devcluster,
+    )
     say(f"undisturbed: {len(truth.digests)} results in {truth.seconds:.0f} s")
     return truth
 
@@ -82,7 +88,7 @@ def one_run(wanted: Options, home: Path, *, truth: Untouched, seed: int) -> Repo
     begin_with(folder / "store", source=truth, stages=wanted.keep_stages)
     faults = schedule(seed, kinds=wanted.kinds, faults=wanted.faults, every_s=wanted.every_s, limits=wanted.limits)
     limit_s = wanted.limit_s or 10 * truth.seconds + 600
-    run = Run(folder, seed, wanted.experiment, wanted.file, wanted.cluster_file, faults, limit_s)
+    run = Run(folder, seed, wanted.experiment, wanted.file, wanted.cluster_file, faults, limit_s, wanted.devcluster)
     return run.go(truth.digests)
 
 
@@ -116,6 +122,7 @@ def again(wanted: Options, report: Report, *, truth: Untouched) -> str:
     words = ["python", "tools/chaos", str(wanted.file), "--cluster", wanted.cluster_file, "--seed", str(report.seed)]
     words += ["--faults", str(wanted.faults), "--every", f"{wanted.every_s:g}", "--kinds", ",".join(wanted.kinds)]
     words += ["--keep-stages", ",".join(wanted.keep_stages)] if wanted.keep_stages else []
+    words += ["--devcluster", str(wanted.devcluster.folder)] if wanted.devcluster else []
     return shlex.join([*words, "--untouched", str(truth.store)])
 
 

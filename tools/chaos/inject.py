@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from stx.paths import CHECKPOINT
 from tools.chaos import damage
 from tools.chaos.damage import Damaged
 from tools.chaos.processes import Member, has_mapped, members
-from tools.chaos.schedule import Damage, Fault, Second, Signal, Store, Ticket
+from tools.chaos.schedule import Damage, Fault, Second, Signal, Site, Store, Ticket
+from tools.chaos.site import DevCluster
 
 FAULTS = Path(__file__).parent / "faults"
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "stop": signal.SIGSTOP}
@@ -27,6 +28,7 @@ class Injector:
     run: Path
     folder: Path
     pending: list[Fault]
+    site: DevCluster | None = None
     happened: Counter[str] = field(default_factory=Counter)
     damaged: list[Damaged] = field(default_factory=list)
     stopped: set[str] = field(default_factory=set)  # attempts of which a process was stopped: they may be taken to hang
@@ -37,7 +39,8 @@ class Injector:
     _in_save: int = 0
     _given: int = 0
     _began: float = field(default_factory=time.monotonic)
-    _undo: list[tuple[float, Member | Path]] = field(default_factory=list)
+    _undo: list[tuple[float, Callable[[], object]]] = field(default_factory=list)
+    _dead: str = ""  # the node that is down
 
     @property
     def store(self) -> Path:
@@ -95,6 +98,8 @@ class Injector:
                 done = self._signal(fault, now=now)
             case Store():
                 done = self._trouble(fault, now=now)
+            case Site():
+                done = self._take_nodes(fault, now=now)
             case Damage():
                 done = self._damage(fault, between=between)
             case Second():
@@ -124,7 +129,7 @@ class Injector:
             return False
         if fault.kind == "stop":
             self.stopped.add(victim.attempt)
-            self._undo.append((now + fault.seconds, victim))
+            self._undo.append((now + fault.seconds, lambda: victim.send(signal.SIGCONT)))
         self._tell(f"{fault.kind} {victim.role} pid={victim.pid} {Path(victim.attempt).parent.parent.name}")
         return True
 
@@ -133,7 +138,7 @@ class Injector:
         path = self.folder / fault.kind
         if path.exists() or not any(member.role == "rank" for member in members(self.run)):
             return False
-        self._undo.append((now + fault.seconds, path))
+        self._undo.append((now + fault.seconds, path.unlink))
         aside = path.with_suffix(".new")
         aside.write_text(f"{time.time() + fault.seconds}\n")
         aside.rename(path)
@@ -143,10 +148,27 @@ class Injector:
     def _end_what_is_over(self, now: float) -> None:
         for due in [one for one in self._undo if one[0] <= now]:
             self._undo.remove(due)
-            if isinstance(due[1], Member):
-                due[1].send(signal.SIGCONT)
-            else:
-                due[1].unlink()
+            due[1]()
+
+    def _take_nodes(self, fault: Site, *, now: float) -> bool:
+        """Preempt, or let a node die; one is dead at a time."""
+        if self.site is None or not self._lives("rank") or (fault.kind == "node" and self._dead):
+            return False
+        if fault.kind == "preempt":
+            self.site.preempt(fault.nodes, seconds=fault.seconds)
+            self._tell(f"preempt {fault.nodes} nodes")
+            return True
+        nodes = self.site.nodes()
+        self._dead = nodes[int(fault.pick * len(nodes))]
+        self.site.node("down", self._dead)
+        self._undo.append((now + fault.seconds, self._bring_back))
+        self._tell(f"node {self._dead} {fault.seconds:.0f} s")
+        return True
+
+    def _bring_back(self) -> None:
+        assert self.site is not None
+        self.site.node("up", self._dead)
+        self._dead = ""
 
     def _damage(self, fault: Damage, *, between: bool) -> bool:
         if fault.target == "journal" and not (between and not self._lives("coordinator")):

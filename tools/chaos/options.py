@@ -11,7 +11,8 @@ from pathlib import Path
 from stx.config.cluster import Cluster, load_cluster
 from stx.config.load import load_experiment
 from stx.errors import ConfigError
-from tools.chaos.schedule import KINDS, Limits
+from tools.chaos.schedule import KINDS, SITE, Limits
+from tools.chaos.site import DevCluster
 
 IMPATIENT = Path(__file__).parent / "impatient.yaml"
 
@@ -60,6 +61,7 @@ class Options:
     untouched: Path | None
     store_root: Path | None
     limit_s: float | None
+    devcluster: DevCluster | None
     as_json: bool
 
     @property
@@ -86,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--runs", type=_positive, default=1, metavar="N", help="how many runs (1)")
     one.add_argument("--faults", type=_positive, default=20, metavar="N", help="faults scheduled for each run (20)")
     one.add_argument("--every", type=_seconds, default=1.5, metavar="S", help="seconds between faults on average (1.5)")
-    one.add_argument("--kinds", default=",".join(KINDS), metavar="A,B", help="only these kinds of faults (all)")
+    one.add_argument("--kinds", metavar="A,B", help="only these kinds of faults (all that are possible)")
     one.add_argument(
         "--keep-stages", default="", metavar="A,B", help="stages whose finished results each run starts with (none)"
     )
@@ -94,6 +96,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--store-root", type=Path, metavar="DIR", help="where the stores are made (a temporary folder)")
     one.add_argument(
         "--limit", type=_seconds, metavar="S", help="a run that takes longer is stuck (10 undisturbed runs + 600)"
+    )
+    one.add_argument(
+        "--devcluster", type=Path, metavar="DIR", help="a slurm/devcluster that is up: preempt its jobs, kill its nodes"
     )
     one.add_argument("--json", action="store_true", help="the results as JSON")
     return one
@@ -103,10 +108,13 @@ def parse(arguments: Sequence[str]) -> Options:
     """The options; ends the program with exit code 2 and what would be valid."""
     flags = parser()
     given = flags.parse_args(arguments)
-    kinds = _words(given.kinds)
-    unknown = [kind for kind in kinds if kind not in KINDS]
+    possible = [kind for kind in KINDS if given.devcluster or kind not in SITE]
+    kinds = tuple(possible) if given.kinds is None else _words(given.kinds)
+    unknown = [kind for kind in kinds if kind not in possible]
     if unknown or not kinds:
-        flags.error(f"--kinds: no kind {', '.join(unknown) or 'given'}; there are {', '.join(KINDS)}")
+        flags.error(f"--kinds: no kind {', '.join(unknown) or 'given'}; there are {', '.join(possible)}")
+    if given.devcluster and not (given.devcluster / "slurm.conf").is_file():
+        flags.error(f"--devcluster: no cluster in {given.devcluster}; slurm/devcluster/up --dir {given.devcluster}")
     try:
         experiment = load_experiment(given.file)
         cluster = load_cluster(given.cluster)
@@ -132,6 +140,7 @@ def parse(arguments: Sequence[str]) -> Options:
         untouched=given.untouched.resolve() if given.untouched else None,
         store_root=given.store_root.resolve() if given.store_root else None,
         limit_s=given.limit,
+        devcluster=DevCluster(given.devcluster.resolve()) if given.devcluster else None,
         as_json=given.json,
     )
 

@@ -12,6 +12,7 @@ from tools.chaos.damage import Damaged
 from tools.chaos.inject import Injector
 from tools.chaos.processes import end_all, members
 from tools.chaos.schedule import Fault
+from tools.chaos.site import DevCluster
 from tools.chaos.submits import Submit
 
 TICK_S = 0.05
@@ -57,6 +58,7 @@ class Run:
     cluster: str
     faults: list[Fault]
     limit_s: float
+    site: DevCluster | None = None
     _live: list[Submit] = field(default_factory=list)
     _done: set[str] = field(default_factory=set)
     _judged: set[Path] = field(default_factory=set)
@@ -77,8 +79,8 @@ class Run:
         tickets.mkdir(parents=True)
         self._kept = set(compare.attempts(self.store))
         self._judged |= {attempt.path for attempt in self._kept}
-        self._injector = Injector(self.folder, tickets, list(self.faults))
-        self._env = submits.environment(self.folder)
+        self._injector = Injector(self.folder, tickets, list(self.faults), site=self.site)
+        self._env = submits.environment(self.folder, site=self.site)
         self._broken_env = self._injector.environment(self._env)
         began = time.monotonic()
         try:
@@ -92,6 +94,8 @@ class Run:
             self._injector.end()
             self._wait_for_the_last()
         finally:
+            if self.site is not None:
+                self.site.clear()
             end_all(self.folder)
         return self._report(expected, unread=unread, seconds=time.monotonic() - began)
 

@@ -26,9 +26,22 @@ KINDS: Mapping[str, str] = {
     "published": "a truncated or bit-flipped result or record: must be refused by its name, then it is restored",
     "twins": "two submits of the file at the same moment",
     "share": "a second experiment that wants the same stages, at the same time",
+    "preempt": "jobs of a higher partition take one to four nodes away for seconds (needs --devcluster)",
+    "node": "a node dies with all that runs on it, and is back after half a minute (needs --devcluster)",
 }
+SITE = ("preempt", "node")
 # How often each kind is drawn. Those that block for a while are drawn less.
-_WEIGHTS = {"kill": 4, "point": 7, "stop": 1, "stall": 0.4, "full": 0.5, "scratch": 2, "published": 1.5, "share": 0.5}
+_WEIGHTS = {
+    "preempt": 5,
+    "kill": 4,
+    "point": 7,
+    "stop": 1,
+    "stall": 0.4,
+    "full": 0.5,
+    "scratch": 2,
+    "published": 1.5,
+    "share": 0.5,
+}
 _TICKET: Mapping[str, Sequence[str]] = {
     "point": ("kill",),
     "enospc": ("enospc", "edquot"),
@@ -112,6 +125,14 @@ class Damage(Fault):
 
 
 @dataclass(frozen=True)
+class Site(Fault):
+    """preempt or node: `nodes` of the cluster are taken away, or one is dead, for `seconds`."""
+
+    seconds: float
+    nodes: int
+
+
+@dataclass(frozen=True)
 class Second(Fault):
     """Another coordinator: twins or share."""
 
@@ -139,6 +160,9 @@ def _fault(kind: str, now: float, *, chooser: random.Random, limits: Limits) -> 
         return Store(now, kind, pick, longest + chooser.uniform(1, 3))
     if kind == "full":
         return Store(now, kind, pick, chooser.uniform(1, 6))
+    if kind in SITE:
+        seconds = chooser.uniform(1, 4) if kind == "preempt" else chooser.uniform(25, 40)
+        return Site(now, kind, pick, seconds, chooser.randint(1, 4))
     if kind in ("scratch", "published"):
         target = chooser.choice(SCRATCH if kind == "scratch" else PUBLISHED)
         return Damage(now, kind, pick, target, truncate=chooser.random() < 0.5, where=chooser.random())

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.chaos.processes import MARK
+from tools.chaos.site import DevCluster
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,12 +37,13 @@ class Submit:
         return self.log.read_text(errors="replace")
 
 
-def environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path, *, site: DevCluster | None = None) -> dict[str, str]:
     """For programs that work on the store of this folder, with slots that no other experiment of this machine shares,
     and with the folder as their mark.
     """
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     own = {"STX_STORE": str(folder / "store"), "STX_SLOTS": str(folder / "slots"), MARK: str(folder)}
+    own |= {"SLURM_CONF": str(site.conf)} if site else {}
     return {**os.environ, **own, "PYTHONPATH": path, "NO_COLOR": "1"}
 
 

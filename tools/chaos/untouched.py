@@ -9,6 +9,7 @@ from pathlib import Path
 from stx.errors import StxError
 from tools.chaos import compare, submits
 from tools.chaos.processes import end_all
+from tools.chaos.site import DevCluster
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,11 @@ class Untouched:
     seconds: float
 
 
-def untouched(folder: Path, *, experiment: str, file: Path, cluster: str) -> Untouched:
+def untouched(folder: Path, *, experiment: str, file: Path, cluster: str, site: DevCluster | None = None) -> Untouched:
     """Run the experiment once, undisturbed; StxError with the end of what it said if it fails."""
     folder.mkdir(parents=True, exist_ok=True)
     store, log = folder / "store", folder / "submit.log"
-    env = submits.environment(folder)
+    env = submits.environment(folder, site=site)
     began = time.monotonic()
     submit = submits.start(experiment, file, cluster=cluster, sets=(), env=env, log=log)
     try:

@@ -18,6 +18,8 @@ MICRO = str(Path(__file__).parents[2] / "integration" / "micro.yaml")
         ([MICRO, "--cluster", "nowhere"], "no built-in cluster"),
         ([MICRO, "--kinds", "kill,wind"], "no kind wind; there are kill, term"),
         ([MICRO, "--kinds", ","], "--kinds"),
+        ([MICRO, "--kinds", "preempt"], "no kind preempt; there are kill, term"),
+        ([MICRO, "--devcluster", "/nowhere"], "no cluster in /nowhere; slurm/devcluster/up --dir /nowhere"),
         ([MICRO, "--runs", "0"], "must be a whole number of at least 1, not '0'"),
         ([MICRO, "--faults", "x"], "must be a whole number of at least 1, not 'x'"),
         ([MICRO, "--every", "-1"], "must be a positive number"),

@@ -11,7 +11,7 @@ FAULTS = {"kill", "enospc", "edquot", "eio", "estale", "erofs", "short", "stall"
 LIMITS = Limits(work=6.0, every=40.0)
 
 
-def planned(seed, *, kinds=tuple(KINDS), faults=400):
+def planned(seed, *, kinds=tuple(KINDS), faults=600):
     return schedule(seed, kinds=kinds, faults=faults, every_s=1.5, limits=LIMITS)
 
 
