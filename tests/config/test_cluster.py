@@ -1,11 +1,17 @@
 import re
+import typing
 from pathlib import Path
 
 import pytest
 
 from stx.config import yaml
 from stx.config.cluster import Cluster, StageResources, load_cluster
+from stx.config.schema import Section
 from stx.errors import ConfigError
+
+H100 = Path(__file__).parents[2] / "configs" / "clusters" / "h100.yaml"
+KEY = re.compile(r"^ *(?:# |- )?([a-z_]+):|[{,] *([a-z_]+):", re.MULTILINE)
+ONE_LINE = re.compile(r"^( *)# ((?:[a-z_]+): .*)$", re.MULTILINE)
 
 
 @pytest.fixture
@@ -209,3 +215,43 @@ def test_what_sbatch_could_not_read_is_refused(parse, text, where, words):
     with pytest.raises(ConfigError) as caught:
         parse(f"launcher: slurm\n{text}\n")
     assert where in str(caught.value) and words in str(caught.value)
+
+
+def sections(model: type[Section]) -> set[type[Section]]:
+    """A section of the cluster file with all that are in it."""
+    found, inside = {model}, [info.annotation for info in model.model_fields.values()]
+    while inside:
+        one = inside.pop()
+        inside += typing.get_args(one)
+        if isinstance(one, type) and issubclass(one, Section):
+            found |= sections(one)
+    return found
+
+
+def test_the_example_of_an_h100_cluster_has_every_key_there_is():
+    text = H100.read_text()
+    told = {name for match in KEY.finditer(text) for name in match.groups() if name}
+    known = {name for model in sections(Cluster) for name in model.model_fields}
+    assert {"gpu_type", "micro_batch", "max_stall", "no_space", "queued", "where"} < known
+    assert known - told == set()
+
+
+def test_the_example_of_an_h100_cluster_is_one():
+    cluster = load_cluster(H100)
+    assert (cluster.name, cluster.launcher, cluster.slurm.gpu_type) == ("h100", "slurm", "h100")
+    assert [one.ranks for one in cluster.resources("train").layouts] == [16, 8]
+    assert cluster.resources("latents").ranks == 8
+
+
+def test_every_key_that_the_example_comments_out_may_stand_there(tmp_path):
+    text = H100.read_text()
+    top, _, rest = text.partition("coordinator:")
+    home, _, rest = rest.partition("poll_s:")
+    known = {name for model in sections(Cluster) for name in model.model_fields}
+    lines = [line for _, line in ONE_LINE.findall(top + rest) if line.partition(":")[0] in known]
+    assert len(lines) > 10
+    job = re.sub(r"where: detached.*", "", re.sub("# ([a-z_]+:)", r"\1", home))
+    inside = [text.replace(home, job)] if "allow_whole_nodes" in known else []
+    for changed in [*inside, *(text.replace(f"# {line}", line, 1) for line in lines)]:
+        (tmp_path / "c.yaml").write_text(changed)
+        load_cluster(tmp_path / "c.yaml")
