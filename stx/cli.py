@@ -116,9 +116,7 @@ def doctor(
     cluster: Cluster = None,
     store: Store = None,
     as_json: Json = False,
-    no_probe: Annotated[
-        bool, typer.Option("--no-probe", help="Slurm: send no one-minute job to a compute node.")
-    ] = False,
+    no_probe: Annotated[bool, typer.Option("--no-probe", help="Slurm: no one-minute job on a compute node.")] = False,
     forget: Annotated[str | None, typer.Option("--forget-node", metavar="NODE", help="Forgive a bad node.")] = None,
 ) -> None:
     """Check this machine, the store and the cluster: each line ok, warn or FAIL, and what to do. Exit 2 for a FAIL.
