@@ -289,7 +289,8 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def _discard(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    """Remove a temporary file. One that cannot be removed costs nothing: nobody looks for it, and gc finds it."""
+    with contextlib.suppress(OSError):
         os.unlink(path)
 
 

@@ -60,6 +60,10 @@ class Injector:
             if self._happen(fault, now=now, between=between):
                 self.pending.remove(fault)
 
+    def is_full(self) -> bool:
+        """Whether the disk is full for everybody just now."""
+        return (self.folder / "full").exists()
+
     def end(self) -> None:
         """No more faults: what is stopped goes on, the store answers, damaged files are as they were."""
         self.pending.clear()

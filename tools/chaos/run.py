@@ -148,7 +148,8 @@ class Run:
         if submit.code not in (2, 3, 4, 6) and not submit.was_ended:
             self._surprise(submit, f"exit {submit.code}")
         watched = "is being driven already" in text
-        self._in_a_row = 0 if submit.was_ended or named or watched else self._in_a_row + 1
+        if not ("the disk is full" in text and self._injector.is_full()):  # it says what is so, and waits for us
+            self._in_a_row = 0 if submit.was_ended or named or watched else self._in_a_row + 1
         if self._in_a_row >= BAFFLED:
             self._restore_all(submit)
         if submit.code == 3 and not watched:
