@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +63,28 @@ class _Executor(SlurmExecutor):
 
 def render(job: JobSpec) -> str:
     """The batch script; pure."""
-    executor = _executor(job, folder="/nonexistent")
-    return executor._make_submission_file_text(executor._submitit_command_str, "")
+    return text(command(job), logs=logs_of(job), parameters=_parameters(job))
 
 
 def submit(job: JobSpec) -> str:
     """Give it to sbatch; the job's id. SlurmError in sbatch's words."""
     logs_of(job).mkdir(exist_ok=True)
+    return send(command(job), logs=logs_of(job), parameters=_parameters(job))
+
+
+def text(command: str, *, logs: Path, parameters: Mapping[str, Any]) -> str:
+    """A batch script with submitit's names of what it asks for; pure."""
+    executor = _executor(command, folder="/nonexistent", logs=logs, parameters=parameters)
+    return executor._make_submission_file_text(command, "")
+
+
+def send(command: str, *, logs: Path, parameters: Mapping[str, Any]) -> str:
+    """Give such a script to sbatch; the job's id. SlurmError in sbatch's words."""
     with tempfile.TemporaryDirectory(prefix="stx-sbatch-") as scratch:
+        executor = _executor(command, folder=scratch, logs=logs, parameters=parameters)
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it then raises
-                return str(_executor(job, folder=scratch).submit(_nothing).job_id)
+                return str(executor.submit(_nothing).job_id)
         except (FailedJobError, FailedSubmissionError) as error:
             raise SlurmError("sbatch", _words(error)) from error
 
@@ -93,9 +105,9 @@ def _words(error: Exception) -> str:
     return said or f"did not answer within {SBATCH_LIMIT_S} s"
 
 
-def _executor(job: JobSpec, *, folder: str) -> _Executor:
-    executor = _Executor(folder, command(job), logs_of(job))
-    executor.update_parameters(**_parameters(job))
+def _executor(command: str, *, folder: str, logs: Path, parameters: Mapping[str, Any]) -> _Executor:
+    executor = _Executor(folder, command, logs)
+    executor.update_parameters(**parameters)
     return executor
 
 
