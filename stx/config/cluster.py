@@ -17,8 +17,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_
 from jobs import slots
 from stx import named
 from stx.config import schema
+from stx.config.coordinator import Coordinator
 from stx.config.load import read_document, value_at
 from stx.config.schema import Many, Positive, Problem, Section, choice, only, refusal, refusals
+from stx.config.seconds import Seconds
 from stx.config.slurm import DEFAULTS as SLURM_DEFAULTS
 from stx.config.slurm import Slurm
 from stx.config.yaml import Document, dotted, flow
@@ -28,17 +30,6 @@ BUILT_IN = Path(__file__).parent / "clusters"
 SHORTEST_HANG_S = 5.0
 _ONLY = "remove it, or say launcher: slurm"
 _SLURM_ONLY = ("slurm", "bad_nodes")
-_TIME = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def _seconds(value: Any) -> Any:
-    if isinstance(value, str):
-        match = _TIME.fullmatch(value)
-        if match is None:
-            raise refusal("is not a time", "for example 45s, 30m, 24h, 7d, or a number of seconds")
-        return float(match[1]) * _SECONDS[match[2]]
-    return value
 
 
 def _gpus(value: Any) -> Any:
@@ -47,16 +38,9 @@ def _gpus(value: Any) -> Any:
     return value
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
 Gpus = Annotated[int, BeforeValidator(_gpus), Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 ZeroStage = Annotated[int, Field(ge=0, le=3)]
-
-
-class Coordinator(Section):
-    """Where the coordinator lives."""
-
-    where: Annotated[str, choice("foreground", "detached", later=("job", "cron", "chain"))] = "foreground"
 
 
 def _longer_than_looks(value: float) -> float:
@@ -203,6 +187,7 @@ class Origin:
     """Where the values of a cluster file stand. All are equal: two files that say the same are the same cluster."""
 
     file: str = field(default="", compare=False)
+    text: str = field(default="", compare=False)
     document: Document = field(default=Document(file="", value=None, lines={}), compare=False)
 
     def place(self, path: tuple[str | int, ...]) -> str:
@@ -239,10 +224,13 @@ class Cluster(Section):
     @model_validator(mode="after")
     def _used(self) -> "Cluster":
         """What only Slurm understands stands in the file of a Slurm cluster."""
-        found: list[tuple[str, ...]] = [(name,) for name in _SLURM_ONLY if name in self.model_fields_set]
-        found += [("stages", kind, "slurm") for kind, one in self.stages.items() if one.slurm is not None]
-        if found and self.launcher != "slurm":
-            raise refusals([Problem(path, f"has no effect with launcher: {self.launcher}", _ONLY) for path in found])
+        paths: list[tuple[str, ...]] = [(name,) for name in _SLURM_ONLY if name in self.model_fields_set]
+        paths += [("stages", kind, "slurm") for kind, one in self.stages.items() if one.slurm is not None]
+        found = [*self.coordinator.useless(self.launcher)]
+        if self.launcher != "slurm":
+            found += [Problem(path, f"has no effect with launcher: {self.launcher}", _ONLY) for path in paths]
+        if found:
+            raise refusals(found)
         return self
 
     def scheduler(self, kind: str) -> Slurm:
@@ -262,6 +250,15 @@ class Cluster(Section):
         shared = ("stages", "default", *path)
         lines = self._origin.document.lines
         return self._origin.place(shared if shared in lines and named not in lines else named)
+
+    def line(self, *path: str) -> str:
+        """Where an option stands."""
+        return self._origin.place(path) if self._origin.file else f"cluster {self.name}: {dotted(path)}"
+
+    @property
+    def text(self) -> str:
+        """The file's own words; nothing of one that was read from no file."""
+        return self._origin.text
 
     def dump(self) -> dict[str, Any]:
         """Its JSON; parse with Cluster.model_validate."""
@@ -301,14 +298,14 @@ def _with_defaults(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parse(path: Path, *, file: str) -> Cluster:
-    _, document = read_document(path)
+    text, document = read_document(path)
     mapping = {} if document.value is None else document.value
     if not isinstance(mapping, Mapping):
         raise ConfigError(
             "a cluster file is a mapping, this is not", where=file, hint=f"it has {', '.join(Cluster.model_fields)}"
         )
     whole = {"name": path.stem, **_with_defaults(mapping)}
-    cluster, origin = schema.validate(Cluster, whole), Origin(file, document)
+    cluster, origin = schema.validate(Cluster, whole), Origin(file, text, document)
     if isinstance(cluster, Cluster):
         cluster._origin = origin
         return cluster

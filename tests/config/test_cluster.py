@@ -140,7 +140,15 @@ def test_dump_is_json_that_reads_back(parse):
         ("poll_s: 1\nlauncher: ray", ":2: launcher = ray", "not built yet in this version"),
         ("launcher: ray", ":1: launcher = ray", "valid: local"),
         ("launcher: pbs", ":1: launcher = pbs", "known: local"),
-        ("coordinator: {where: cron}", ":1: coordinator.where = cron", "valid: foreground, detached"),
+        ("coordinator: {where: home}", ":1: coordinator.where = home", "known: foreground, detached, job, cron, chain"),
+        ("coordinator: {where: job}", ":1: coordinator.where = job", "has no effect with launcher: local"),
+        ("coordinator: {where: chain}", ":1: coordinator.where = chain", "has no effect with launcher: local"),
+        ("coordinator: {where: cron, time: 1h}", ':1: coordinator.time = "1h"', "has no effect with where: cron"),
+        ("launcher: slurm\ncoordinator: {partition: a}", ":2: coordinator.partition = a", "say where: job or chain"),
+        ("launcher: slurm\ncoordinator: {mem_gb: 2}", ":2: coordinator.mem_gb = 2", "no effect with where: detached"),
+        ("coordinator: {allow_whole_nodes: true}", ":1: coordinator.allow_whole_nodes = true", "has no effect"),
+        ("launcher: slurm\ncoordinator: {where: job, time: 30s}", ':2: coordinator.time = "30s"', "at least 60 s"),
+        ("launcher: slurm\ncoordinator: {where: job, partition: a b}", ":2: coordinator.partition", "one word"),
         ("stages:\n  train:\n    time: 5x", ":3: stages.train.time = ", "30m"),
         ("stages:\n  default:\n    time: 5x\n  train: {}", ":3: stages.default.time = ", "30m"),
         ("stages: {train: {rnks: 2}}", ":1: stages.train.rnks = 2", 'did you mean "ranks"'),
@@ -255,3 +263,18 @@ def test_every_key_that_the_example_comments_out_may_stand_there(tmp_path):
     for changed in [*inside, *(text.replace(f"# {line}", line, 1) for line in lines)]:
         (tmp_path / "c.yaml").write_text(changed)
         load_cluster(tmp_path / "c.yaml")
+
+
+def test_a_coordinators_job_asks_for_what_is_said_of_it_and_else_for_what_any_job_does(parse):
+    cluster = parse(
+        "launcher: slurm\n"
+        "coordinator: {where: job, partition: cpu, qos: long}\n"
+        "slurm: {partition: gpu, account: lab, qos: fast, constraint: h100, setup: [module x], srun: [--mpi=none]}\n"
+    )
+    asked = cluster.coordinator.asked(cluster.slurm)
+    assert (asked["partition"], asked["account"], asked["qos"]) == ("cpu", "lab", "long")
+    assert asked["constraint"] is None and asked["setup"] == ["module x"] and "srun" not in asked
+    shared = parse("launcher: slurm\ncoordinator: {where: chain}\nslurm: {partition: gpu, constraint: h100}\n")
+    asked = shared.coordinator.asked(shared.slurm)
+    assert (asked["partition"], asked["constraint"]) == ("gpu", "h100")
+    assert Cluster.model_validate(cluster.dump()) == cluster
