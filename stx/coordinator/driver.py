@@ -83,6 +83,7 @@ class Coordinator:
         python: str,
         accept_code: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        timeline: str | None = None,
         load_kind: Callable[[str], Kind] = load_kind,
         observe: Callable[[str], Observer] | None = None,
     ) -> None:
@@ -93,6 +94,7 @@ class Coordinator:
         self._launcher = launcher
         self._lease = lease
         self._clock = clock
+        self._timeline = timeline or processes.boot_id()  # which clock that is: times of another one mean nothing here
         self._attempts = Attempts(
             store=store,
             experiment=graph.experiment,
@@ -137,7 +139,7 @@ class Coordinator:
         read = self._before[-1] if self._before else journal.NOTHING_READ
         opened = Opened(
             now=self._clock(),
-            clock=processes.boot_id(),
+            clock=self._timeline,
             token=self._lease.token,
             policy=policy(self._cluster),
             facts=news,

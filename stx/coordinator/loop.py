@@ -1,13 +1,18 @@
-"""Drive an experiment to its end: foreground, detached and --once are this same loop.
+"""Drive an experiment to its end: foreground, detached, in a job and --once are this same loop.
 
-Exit codes: 0 everything is done, 3 something failed (or is blocked or cancelled), 130 interrupted. LeaseHeld when
-another coordinator drives the experiment, or took it over.
+Exit codes: 0 everything is done, or it was left as it was asked to be; 3 something failed (or is blocked or cancelled);
+130 interrupted. LeaseHeld when another coordinator drives the experiment, or took it over.
+
+--once is one pass: one round, and a few more where a job is gone (that must be seen twice). Between two passes, which
+may be on two machines, delays last on the clock of all of them, the date.
 """
 
 import contextlib
+import itertools
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from jobs.launcher import Launcher
 from stx import records
@@ -27,6 +32,7 @@ __all__ = ["command", "drive", "prepare"]
 
 INTERRUPTED = 130
 SLICE_S = 0.1
+PASS_ROUNDS, PASS_POLL_S = 6, 2.0
 LEAVING_POLL_S = 1.0
 
 
@@ -40,11 +46,13 @@ def drive(
     python: str,
     on_tick: Callable[[State], None],
     stop: Callable[[], int],
+    leave: Callable[[], bool] = lambda: False,
     once: bool = False,
     accept_code: bool = False,
 ) -> int:
     """Run a prepared experiment. `stop()` is how often Ctrl-C was pressed so far: once means that all attempts save and
-    leave and we wait for them; twice means that we leave at once and the jobs run on.
+    leave and we wait for them; twice means that we leave at once and the jobs run on, as they do when `leave()` says
+    so; it is asked many times a second.
     """
 
     def wait(seconds: float) -> None:
@@ -57,14 +65,23 @@ def drive(
         lease = acquire(experiment, lease_s=cluster.lease_s, sleep=wait, code=code.digest)
     try:
         check_prepared(store, graph)
+        clock: dict[str, Any] = {"clock": time.time, "timeline": "the date"} if once else {}
         coordinator = Coordinator(
-            store, graph, cluster, launcher, lease=lease, code=code, python=python, accept_code=accept_code
+            store, graph, cluster, launcher, lease=lease, code=code, python=python, accept_code=accept_code, **clock
         )
         with noted(coordinator), running(store):
             coordinator.open()
+        poll_s = min(cluster.poll_s, PASS_POLL_S) if once else cluster.poll_s
         with noted(coordinator), messenger(cluster.on_event, store=store, experiment=experiment) as mail:
             return rounds(
-                coordinator, store=store, poll_s=cluster.poll_s, mail=mail, on_tick=on_tick, stop=stop, once=once
+                coordinator,
+                store=store,
+                poll_s=poll_s,
+                mail=mail,
+                on_tick=on_tick,
+                stop=stop,
+                leave=leave,
+                most=PASS_ROUNDS if once else None,
             )
     finally:
         lease.release()
@@ -78,15 +95,18 @@ def rounds(
     mail: Messenger | None,
     on_tick: Callable[[State], None],
     stop: Callable[[], int],
-    once: bool,
+    leave: Callable[[], bool],
+    most: int | None,
 ) -> int:
-    """Look, act, show, tell, sleep, until there is a reason to end; its exit code."""
-    while True:
+    """Look, act, show, tell, sleep, until there is a reason to end; its exit code. `most`: so many rounds at most, and
+    only while one would see more.
+    """
+    for number in itertools.count(1):
         presses = stop()
-        if presses >= 2:
+        if presses >= 2 or leave():
             if mail is not None:
                 mail.end()
-            return INTERRUPTED
+            return INTERRUPTED if presses >= 2 else 0
         with running(store):
             if presses and not coordinator.state.stopping:
                 coordinator.interrupt()
@@ -94,13 +114,14 @@ def rounds(
         on_tick(state)
         if mail is not None:
             mail.tell(state)
-        ending = end(state, once=once)
+        ending = end(state, once=most is not None and (number >= most or is_settled(state)))
         if ending is not None:
             if state.exit_code == 0:
                 with running(store):
                     coordinator.close()
             return ending
-        sleep(poll_s if not state.stopping else min(poll_s, LEAVING_POLL_S), stop=stop)
+        sleep(poll_s if not state.stopping else min(poll_s, LEAVING_POLL_S), stop=stop, leave=leave)
+    raise AssertionError("itertools.count does not end")
 
 
 @contextlib.contextmanager
@@ -144,6 +165,12 @@ def check_prepared(store: Store, graph: Graph) -> None:
         )
 
 
+def is_settled(state: State) -> bool:
+    """Whether another look a moment later would decide nothing: no job is missed, none is looked for."""
+    lives = [(state.stages[index].watch, state.stages[index].facts.live) for index in state.live]
+    return not any((watch is not None and watch.misses) or (live is not None and live.orphan) for watch, live in lives)
+
+
 def end(state: State, *, once: bool) -> int | None:
     """The exit code if the loop is to end after this round."""
     if state.finished:
@@ -153,10 +180,10 @@ def end(state: State, *, once: bool) -> int | None:
     return 0 if once or state.leaving else None
 
 
-def sleep(seconds: float, *, stop: Callable[[], int]) -> None:
+def sleep(seconds: float, *, stop: Callable[[], int], leave: Callable[[], bool]) -> None:
     """Sleep, but not through a Ctrl-C."""
     before, until = stop(), time.monotonic() + seconds
-    while stop() == before and (left := until - time.monotonic()) > 0:
+    while stop() == before and not leave() and (left := until - time.monotonic()) > 0:
         time.sleep(min(left, SLICE_S))
 
 

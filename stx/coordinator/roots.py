@@ -17,7 +17,7 @@ from stx.coordinator.attempts import ask
 from stx.coordinator.survey import find_job
 from stx.endings import Claim, unfinished
 from stx.errors import BackendError
-from stx.paths import StageDir, Store
+from stx.paths import ExperimentDir, StageDir, Store
 
 PINNED = "pinned"
 
@@ -40,7 +40,7 @@ def roots(store: Store, *, launcher: Launcher, forget: str | None = None) -> Roo
     wants: dict[str, set[int]] = {}
     codes: set[str] = set()
     for name in store.experiment_names():
-        codes.add(lease.code_in_use(store.experiment(name)))
+        codes |= {lease.code_in_use(store.experiment(name)), _code_of_a_job(store.experiment(name))}
         if name == forget:
             continue
         for wanted, images in wanted_by(store, name):
@@ -57,6 +57,11 @@ def roots(store: Store, *, launcher: Launcher, forget: str | None = None) -> Roo
             codes.add(live.code)
     _keep_sources(store, kept)
     return Roots(kept, {name: frozenset(images) for name, images in wants.items()}, alive, frozenset(codes - {""}))
+
+
+def _code_of_a_job(experiment: ExperimentDir) -> str:
+    """The digest of the sources that a coordinator's job runs from, or will."""
+    return str((records.find(experiment.coordinator) or {}).get("code", ""))
 
 
 def wanted_by(store: Store, experiment: str) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -99,11 +99,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Driver:
-    """Who drives the experiment. `here`: a process of this machine, surely alive; otherwise its host's word."""
+    """Who drives the experiment. `here`: a process of this machine, surely alive; otherwise its host's word. `job_id`:
+    the job that it lives in, if it does.
+    """
 
     host: str
     pid: int
     here: bool
+    job_id: str | None = None
 
 
 class Left(StrEnum):
@@ -118,7 +121,8 @@ class Left(StrEnum):
 @dataclass(frozen=True)
 class Overview:
     """One experiment at one moment. `left`: how its last coordinator went; None while one drives it, and where the last
-    one vanished. `error`: what ended the one that FAILED."""
+    one vanished. `error`: what ended the one that FAILED. `next_job`: the job that is to drive it, or looks next, as
+    its submit or the last pass wrote it down."""
 
     experiment: str
     driver: Driver | None
@@ -127,6 +131,7 @@ class Overview:
     lines: tuple[Line, ...]
     left: Left | None = None
     error: str = ""
+    next_job: str | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -139,6 +144,7 @@ class Overview:
             "experiment": self.experiment,
             "coordinator": asdict(self.driver) if self.driver else None,
             "journal_age_s": self.journal_age_s,
+            "next_job": self.next_job,
             "left": self.left,
             "error": self.error,
             "trouble": self.trouble,
@@ -177,13 +183,21 @@ class Observer:
         self.state = state = self._reader.refresh()
         at = self._reader.at
         holder = lease.holder(self.experiment)
-        driver = Driver(host=holder.host, pid=holder.pid, here=holder.here) if holder else None
+        job = _find(self.experiment.coordinator) or {}
+        driver = Driver(holder.host, holder.pid, holder.here, _job_of(holder, job)) if holder else None
         age = max(0.0, time.time() - at) if at is not None else None
         lines = overview(state, store=self.store, keys=keys, driven=driver is not None)
         lines = self._with_past(lines)
         left = _left(state) if driver is None and lease.was_released(self.experiment) else None
         error = "" if driver else state.error
-        return Overview(self.graph.experiment, driver, age, state.paused, lines, left, error)
+        following = str(job["job_id"]) if driver is None and "job_id" in job else None
+        return Overview(self.graph.experiment, driver, age, state.paused, lines, left, error, following)
+
+
+def _job_of(holder: lease.Holder, job: Mapping[str, Any]) -> str | None:
+    """The job that the holder of the lease lives in."""
+    is_it = (job.get("host"), job.get("pid")) == (holder.host, holder.pid)
+    return str(job["job_id"]) if is_it else None
 
     def _with_past(self, lines: tuple[Line, ...]) -> tuple[Line, ...]:
         """What became of earlier attempts, and the last words of the first stages that failed."""
