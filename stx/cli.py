@@ -89,6 +89,11 @@ def submit(
     smoke: Annotated[
         bool, typer.Option("--smoke", help="First run two steps of everything, as NAME-smoke; go on if all is well.")
     ] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="One pass: look, start what is ready, leave. For cron; jobs run on.")
+    ] = False,
+    within: Annotated[str, typer.Option("--within", hidden=True)] = "",
+    copy_of: Annotated[Path | None, typer.Option("--copy-of", hidden=True)] = None,
 ) -> None:
     """Run an experiment, or go on with it where it stopped.
 
@@ -97,8 +102,9 @@ def submit(
     Example: stx submit configs/quickstart.yaml
     """
     from stx.verbs import submit as verb
+    from stx.verbs.wishes import Wishes
 
-    wishes = verb.Wishes(
+    wishes = Wishes(
         file=file,
         sets=tuple(sets or ()),
         cluster=cluster,
@@ -107,6 +113,9 @@ def submit(
         update=update,
         accept_code=accept_code,
         smoke=smoke,
+        once=once,
+        within=within,
+        copy_of=copy_of,
     )
     raise typer.Exit(verb.run(wishes))
 

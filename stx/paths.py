@@ -2,7 +2,8 @@
 
 <store>/store.json
 <store>/stages/<kind>-<key12>/{stage.json,wanted_by,attempts,retries,fingerprints,checkpoints,payload,artifact.json,milestones,parts}
-<store>/experiments/<name>/{user.json,experiment.yaml,graph.json,events-<token>.jsonl,lease,inbox,notices,report}
+<store>/experiments/<name>/{user.json,experiment.yaml,graph.json,events-<token>.jsonl,lease,inbox,notices,report,
+                            coordinator.json,coordinator.log,cluster}
 <store>/code/<digest>/
 <store>/pins/<kind>-<key12>.json
 <store>/nodes/<node>-<tag>.json
@@ -221,8 +222,17 @@ class ExperimentDir:
         return self.path / "export"
 
     @property
+    def coordinator(self) -> Path:
+        """Which job is the coordinator, where it lives in one, or looks next."""
+        return self.path / "coordinator.json"
+
+    def cluster(self, name: str) -> Path:
+        """The cluster file that such a job reads."""
+        return self.path / "cluster" / f"{name}.yaml"
+
+    @property
     def log(self) -> Path:
-        """What a detached coordinator prints."""
+        """What a coordinator without a terminal prints."""
         return self.path / "coordinator.log"
 
 

@@ -193,12 +193,6 @@ class Observer:
         following = str(job["job_id"]) if driver is None and "job_id" in job else None
         return Overview(self.graph.experiment, driver, age, state.paused, lines, left, error, following)
 
-
-def _job_of(holder: lease.Holder, job: Mapping[str, Any]) -> str | None:
-    """The job that the holder of the lease lives in."""
-    is_it = (job.get("host"), job.get("pid")) == (holder.host, holder.pid)
-    return str(job["job_id"]) if is_it else None
-
     def _with_past(self, lines: tuple[Line, ...]) -> tuple[Line, ...]:
         """What became of earlier attempts, and the last words of the first stages that failed."""
         again = [line for line in lines if line.attempts > 1]
@@ -220,6 +214,12 @@ def _job_of(holder: lease.Holder, job: Mapping[str, Any]) -> str | None:
         if path is not None:
             line = replace(line, log=str(path), log_tail=tuple(map(printable, earlier.last_lines(path, LOG_LINES))))
         return line
+
+
+def _job_of(holder: lease.Holder, job: Mapping[str, Any]) -> str | None:
+    """The job that the holder of the lease lives in."""
+    is_it = (job.get("host"), job.get("pid")) == (holder.host, holder.pid)
+    return str(job["job_id"]) if is_it else None
 
 
 def _left(state: State) -> Left:

@@ -1,17 +1,16 @@
-"""Being the coordinator in the foreground: Ctrl-C, a closed terminal, the display, and what failed at the end."""
+"""Being the coordinator: Ctrl-C, a closed terminal, the display, one pass, and what failed at the end."""
 
 import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jobs import files
-from stx.coordinator import inbox, loop
+from stx.coordinator import loop
 from stx.coordinator.snapshot import Code
 from stx.coordinator.state import State
 from stx.coordinator.status import Line, Observer
@@ -37,19 +36,43 @@ class Interrupts:
         """How often so far."""
         return self.count
 
+    def leave(self) -> bool:
+        """Whether to leave the jobs alone and go."""
+        return self.hung_up
+
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Handlers for the length of a block."""
-        handlers = {signal.SIGINT: self._more, signal.SIGTERM: self._more, signal.SIGHUP: self._leave}
+        handlers = self.handlers()
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)  # a helper job starts with some of them blocked
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def handlers(self) -> dict[signal.Signals, Callable[[int, Any], None]]:
+        """What a person at a terminal means."""
+        return {signal.SIGINT: self._more, signal.SIGTERM: self._more, signal.SIGHUP: self._leave}
+
     def _more(self, number: int, frame: Any) -> None:
         self.count += 1
+
+    def _leave(self, number: int, frame: Any) -> None:
+        self.hung_up = True
+        # Nobody reads what is printed any more, and writing to a closed terminal is an error.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+
+
+class Departures(Interrupts):
+    """Where nobody sits at a terminal, every signal means: leave, the jobs run on."""
+
+    def handlers(self) -> dict[signal.Signals, Callable[[int, Any], None]]:
+        """Also the one that a scheduler sends before it takes the node away."""
+        return dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2), self._leave)
 
     def _leave(self, number: int, frame: Any) -> None:
         self.hung_up = True
@@ -63,21 +86,27 @@ class Driven:
     left: bool
 
 
-def drive(planned: Planned, *, code: Code, accept_code: bool) -> Driven:
+def drive(
+    planned: Planned,
+    *,
+    code: Code,
+    accept_code: bool,
+    interrupts: Interrupts | None = None,
+    on_tick: Callable[[State], None] = lambda state: None,
+) -> Driven:
     """Be the coordinator until everything rests."""
-    interrupts = Interrupts()
+    asked = interrupts or Interrupts()
     loop.prepare(planned.store, planned.graph, planned.experiment.text)
-    with interrupts.installed(), live.shown(planned.store) as display:
+    with asked.installed(), live.shown(planned.store) as display:
         told = left = False
 
         def tick(state: State) -> None:
             nonlocal told, left
-            if interrupts.hung_up and not left:
-                leave_silently(planned)
-            left = left or interrupts.hung_up or state.leaving
-            if interrupts.count and not told:
+            left = left or state.leaving
+            if asked.count and not told:
                 told = True
                 display.say(STOPPING)
+            on_tick(state)
             display.tick(state)
 
         result = loop.drive(
@@ -88,18 +117,51 @@ def drive(planned: Planned, *, code: Code, accept_code: bool) -> Driven:
             code=code,
             python=sys.executable,
             on_tick=tick,
-            stop=interrupts,
+            stop=asked,
+            leave=asked.leave,
             accept_code=accept_code,
         )
+    left = left or asked.hung_up
     if left:
         console.say(f"asked to leave {planned.experiment.name}; its jobs run on")
     return Driven(result, left)
 
 
-def leave_silently(planned: Planned) -> None:
-    """Nobody reads what is printed any more, and writing to a closed terminal is an error."""
-    sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - lives as long as the process
-    inbox.put(planned.directory, inbox.Command(verb="leave"))
+@dataclass(frozen=True)
+class Passed:
+    """What one pass did: `code` as of loop.drive, the state that it left, and the stages that it started. `rested`:
+    everything was at rest before.
+    """
+
+    code: int
+    state: State
+    started: Sequence[str]
+    rested: bool
+
+
+def once(planned: Planned, *, code: Code, accept_code: bool) -> Passed:
+    """Look, act, leave. LeaseHeld where somebody is at it already."""
+    loop.prepare(planned.store, planned.graph, planned.experiment.text)
+    before = Observer(planned.store, experiment=planned.directory, graph=planned.graph).state
+    seen = [before]
+    asked = Departures()
+    with asked.installed():
+        result = loop.drive(
+            planned.store,
+            planned.graph,
+            planned.cluster,
+            launcher_of(planned.cluster),
+            code=code,
+            python=sys.executable,
+            on_tick=seen.append,
+            stop=asked,
+            leave=asked.leave,
+            once=True,
+            accept_code=accept_code,
+        )
+    tried = {vertex.key: stage.facts.last for vertex, stage in before.rows()}
+    started = [vertex.node.name for vertex, stage in seen[-1].rows() if stage.facts.last > tried[vertex.key]]
+    return Passed(result, seen[-1], started, before.finished)
 
 
 def say_failures(planned: Planned) -> list[Line]:

@@ -1,8 +1,11 @@
-"""The launcher that a cluster file names: class NameLauncher of jobs/launchers/name."""
+"""The launcher that a cluster file names: class NameLauncher of jobs/launchers/name; and its helper jobs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
+from jobs.helper import Helpers
 from jobs.launcher import Launcher
 from jobs.spec import Resources
 from stx import named
@@ -11,6 +14,9 @@ from stx.coordinator.attempts import ask
 from stx.errors import ConfigError
 
 NEEDED = {"slurm": "submitit"}  # extras of ours, by launcher
+
+JOB_S, LINK_S = 7 * 86400.0, 1800.0
+HELPER_GB = 2.0
 
 
 def launcher_of(cluster: Cluster) -> Launcher:
@@ -37,3 +43,30 @@ def installed(cluster: Cluster) -> None:
     if name := missing(cluster):
         where = f"cluster {cluster.name}: launcher: {cluster.launcher}"
         raise ConfigError(f"{name} is not installed here", where=where, hint=f"pip install {name}")
+
+
+def helpers_of(cluster: Cluster) -> Helpers:
+    """Its helper jobs; only Slurm has them, which was checked when the file was read."""
+    module = named.load(f"jobs.launchers.{cluster.launcher}", "helpers")
+    helpers: Helpers = getattr(module, f"{cluster.launcher.capitalize()}Helpers")()
+    return helpers
+
+
+@dataclass(frozen=True)
+class HelperSize:
+    """What the coordinator's job asks for."""
+
+    mem_gb: float
+    time_s: float
+    scheduler: Mapping[str, Any]
+
+
+def helper_size(cluster: Cluster) -> HelperSize:
+    """As the cluster file says, else what is enough, and no longer than its partition allows."""
+    asked = cluster.coordinator
+    scheduler, time_s = asked.asked(cluster.slurm), asked.time
+    if time_s is None:
+        longest = ask(lambda: helpers_of(cluster).longest_s(scheduler["partition"]))
+        enough = LINK_S if asked.where == "chain" else JOB_S
+        time_s = enough if longest is None else min(enough, longest)
+    return HelperSize(asked.mem_gb or HELPER_GB, time_s, scheduler)

@@ -9,13 +9,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jobs import slots
+from jobs.helper import HelperJob
 from jobs.spec import Resources
 from stx.config.cluster import Cluster
+from stx.config.coordinator import IN_JOBS
 from stx.config.load import Experiment
 from stx.coordinator import layouts
+from stx.coordinator.attempts import ask
 from stx.errors import PlanError
 from stx.plan import PlanLine
-from stx.verbs.launching import refusal_of
+from stx.verbs.launching import helper_size, helpers_of, refusal_of
 
 RUNNABLE = "give the path of a program that can be run, or the name of one that is on PATH"
 
@@ -26,12 +29,32 @@ def refuse_impossible(lines: Sequence[PlanLine], *, experiment: Experiment, clus
     if missing:
         raise PlanError(missing, where=f"cluster {cluster.name}: on_event", hint=RUNNABLE)
     todo = [line for line in lines if str(line.verb) != "cached"]
+    if todo and cluster.coordinator.where in IN_JOBS:
+        _refuse_home(cluster)
     _refuse_sizes(todo, cluster=cluster, refusal=refusal_of(cluster))
     if cluster.launcher == "local":  # the jobs see the programs that are seen from here
         _refuse_programs(todo, experiment=experiment)
         reason = slots.refusal(slots.default_dir())
         if reason:
             raise PlanError(f"cores and GPUs cannot be shared out: {reason}", where="STX_SLOTS", hint=slots.CURE)
+
+
+def _refuse_home(cluster: Cluster) -> None:
+    """A coordinator's job that could never run, or that would hold whole nodes for the work of a clock."""
+    helpers, size = helpers_of(cluster), helper_size(cluster)
+    partition = size.scheduler["partition"]
+    job = HelperJob("", (), Path(), Path(), mem_gb=size.mem_gb, time_s=size.time_s, scheduler=size.scheduler)
+    reason = ask(lambda: helpers.refusal(job))
+    if reason:
+        where = cluster.line("coordinator")
+        raise PlanError(f"its job would never start: {reason}", where=where, hint="ask for less, or another partition")
+    whole = "" if cluster.coordinator.allow_whole_nodes else ask(lambda: helpers.whole_nodes(partition))
+    if whole:
+        raise PlanError(
+            f"its job of one core would get a node of its own there ({whole})",
+            where=cluster.line("coordinator", *(["partition"] if cluster.coordinator.partition else [])),
+            hint="name a partition that shares its nodes; or say where: detached or cron; or allow_whole_nodes: true",
+        )
 
 
 def _refuse_sizes(todo: Sequence[PlanLine], *, cluster: Cluster, refusal: Callable[[Resources], str | None]) -> None:
@@ -70,4 +93,5 @@ def missing_program(program: str) -> str:
 
 def path_with(folder: Path) -> str:
     """$PYTHONPATH with a folder before all others."""
-    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join([str(folder), *(one for one in others if one not in ("", str(folder)))])

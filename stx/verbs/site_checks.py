@@ -10,7 +10,8 @@ from jobs.launchers.slurm import partition, site
 from jobs.launchers.slurm.partition import ENDING, Partition
 from jobs.launchers.slurm.site import Nodes, Site
 from stx.config import schema
-from stx.config.cluster import Cluster, Coordinator
+from stx.config.cluster import Cluster
+from stx.config.coordinator import Coordinator
 from stx.report.words import duration, plural
 from stx.stages.base import layout_of, layouts_of, request
 from stx.verbs.check import Check, fail, good, warn

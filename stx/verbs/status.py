@@ -110,7 +110,10 @@ def briefly(looks: Sequence[Overview], *, width: int) -> list[Row]:
 
 def _driver(look: Overview) -> str:
     if look.driver:
-        return f"on {look.driver.host} (process {look.driver.pid})"
+        job = f", job {look.driver.job_id}" if look.driver.job_id else ""
+        return f"on {look.driver.host} (process {look.driver.pid}{job})"
+    if look.next_job:
+        return f"no process now, job {look.next_job} comes next"
     if look.journal_age_s is None:
         return "never started"
     if look.left:

@@ -1,4 +1,4 @@
-"""`stx submit`: plan, refuse, check, then drive the experiment here, in a detached process, or watch the coordinator
+"""`stx submit`: plan, refuse, check, then drive the experiment where the cluster file says, or watch the coordinator
 that drives it already.
 
 Order: everything that can be refused is refused before anything is queued. An edited file under a known name needs a
@@ -7,70 +7,118 @@ stops nothing.
 """
 
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from jobs import files
-from stx import records, sharing
+from stx import sharing
 from stx.coordinator import inbox, lease, snapshot
 from stx.coordinator.prepare import check_store, writing
 from stx.coordinator.snapshot import Code
-from stx.coordinator.status import Observer
-from stx.errors import ConfigError, LeaseHeld, StxError
+from stx.coordinator.status import Observer, counts
+from stx.errors import ConfigError, LeaseHeld
 from stx.plan.smoke import smoke as smoked
 from stx.report.words import plural
-from stx.verbs import advice, console, differences, driving, live, models, plan, smoke
+from stx.verbs import advice, console, detached, differences, driving, homes, live, models, plan, smoke
+from stx.verbs.driving import Passed
 from stx.verbs.plan import Planned
 from stx.verbs.refuse import path_with
+from stx.verbs.wishes import Wishes
 
 REPORT_LIMIT_S = 300
-START_LIMIT_S = 600
 WATCH_S = 0.5
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """The flags of one submit."""
-
-    file: Path
-    sets: tuple[str, ...]
-    cluster: str | None
-    store: str | None
-    detach: bool | None
-    update: bool
-    accept_code: bool
-    smoke: bool
+PASSES = ("once", "cron", "chain")
+SHOWN = 8
 
 
 def run(wishes: Wishes) -> int:
     """The verb; its exit code."""
-    planned = plan.prepare(wishes.file, sets=wishes.sets, cluster=wishes.cluster, store=wishes.store)
+    planned = plan.prepare(
+        wishes.file, sets=wishes.sets, cluster=wishes.cluster, store=wishes.store, change=wishes.change
+    )
+    if wishes.within:
+        return _within_a_job(wishes, planned)
+    where = wishes.where(planned.cluster)
     small = _smoke(wishes, planned)
-    console.say(plan.show(planned, every=False, stream=sys.stderr))
+    if not wishes.once:
+        console.say(plan.show(planned, every=False, stream=sys.stderr))
     if told := sharing.exposed(planned.store):
         console.say(f"warning: {told[0]}\n  {told[1]}")
     if _attachable(planned, wishes):
-        return watch(planned)
-    detach = planned.cluster.coordinator.where == "detached" if wishes.detach is None else wishes.detach
+        return _busy(planned, where=where)
     check_store(planned.store)
     with writing(planned.store.root):
         code = snapshot.snapshot(planned.store)
-    if not detach:  # the detached one does
+    if where != "detached":  # the detached one does
         models.check(planned.graph, planned.lines, code=code)
-    if small is not None and not detach:
+    if small is not None and where == "foreground":
         ended = smoke.run(small, code=code, accept_code=wishes.accept_code)
         if ended != 0:
             return ended
     try:
-        return start_detached(wishes, planned, small, code=code) if detach else drive(wishes, planned, code=code)
+        return _begin(where, wishes, planned, small, code=code)
     except LeaseHeld:
         # Two submits of one file at the same moment: the second watches the first.
+        return _busy(planned, where=where)
+
+
+def _begin(where: str, wishes: Wishes, planned: Planned, small: Planned | None, *, code: Code) -> int:
+    """The coordinator, or its first pass."""
+    if where == "foreground":
+        return drive(wishes, planned, code=code)
+    if where == "detached":
+        return detached.start(wishes, planned, small, code=code)
+    if where == "job":
+        return homes.start(wishes, planned, code=code)
+    passed, ended = one_pass(wishes, planned, code=code)
+    if where == "chain":
+        homes.add_links(wishes, planned, code=code, state=passed.state)
+    if where == "cron" and not passed.state.finished:
+        console.say("stx writes into nobody's crontab; add this line (crontab -e, or scrontab -e):")
+        console.out(homes.cron_line(wishes, planned, code=code))
+    if where != "once" and not passed.state.finished:
+        console.next_commands(f"stx status {planned.experiment.name} --watch", f"{wishes.again}   (one more pass)")
+    return ended
+
+
+def _within_a_job(wishes: Wishes, planned: Planned) -> int:
+    """The coordinator in a job of its own, or one link of a chain. Somebody else's lease is no failure of this job."""
+    with writing(planned.store.root):
+        code = snapshot.snapshot(planned.store)
+    try:
+        if wishes.within == "chain":
+            passed, ended = one_pass(wishes, planned, code=code)
+            homes.add_links(wishes, planned, code=code, state=passed.state)
+            return ended
+        tenure = homes.Tenure(wishes, planned, code=code)
+        return drive(wishes, planned, code=code, tenure=tenure)
+    except LeaseHeld as error:
+        console.say(f"{planned.experiment.name}: {error.what}; this job is not needed")
+        return 0
+
+
+def one_pass(wishes: Wishes, planned: Planned, *, code: Code) -> tuple[Passed, int]:
+    """Look, act, leave, and say in a line what was done; with the exit code. The report is written by the pass that
+    finds everything at rest.
+    """
+    passed = driving.once(planned, code=code, accept_code=wishes.accept_code)
+    names = ", ".join(passed.started[:SHOWN]) + (", ..." if len(passed.started) > SHOWN else "")
+    did = f"started {plural(len(passed.started), 'attempt')} ({names})" if passed.started else "started nothing"
+    now = ", ".join(f"{count:,} {state}" for state, count in counts(passed.state).items())
+    paused = f"; paused: {passed.state.paused}" if passed.state.paused else ""
+    console.say(f"{planned.experiment.name}: {did}; now {now}{paused}")
+    if passed.state.finished and not passed.rested:
+        return passed, conclude(planned, passed.code, code=code, command=wishes.again)
+    return passed, passed.code
+
+
+def _busy(planned: Planned, *, where: str) -> int:
+    """Somebody drives it. A pass has nothing to do then, and nothing is wrong; anybody else watches."""
+    if where not in PASSES:
         return watch(planned)
+    console.say(f"{planned.experiment.name}: another coordinator is at it; nothing to do")
+    return 0
 
 
 def _smoke(wishes: Wishes, planned: Planned) -> Planned | None:
@@ -136,14 +184,15 @@ def _wait_until_free(planned: Planned) -> None:
         time.sleep(0.1)
 
 
-def drive(wishes: Wishes, planned: Planned, *, code: Code) -> int:
-    """Be the coordinator until everything rests, then write the report."""
-    driven = driving.drive(planned, code=code, accept_code=wishes.accept_code)
-    return driven.code if driven.left else conclude(planned, driven.code, code=code, command=_again(wishes))
-
-
-def _again(wishes: Wishes) -> str:
-    return advice.submit(wishes.file, sets=wishes.sets, cluster=wishes.cluster)
+def drive(wishes: Wishes, planned: Planned, *, code: Code, tenure: homes.Tenure | None = None) -> int:
+    """Be the coordinator until everything rests, then write the report. `tenure`: in a job of its own."""
+    on_tick = {} if tenure is None else {"on_tick": tenure.tick}
+    driven = driving.drive(planned, code=code, accept_code=wishes.accept_code, interrupts=tenure, **on_tick)
+    if driven.left:
+        return driven.code
+    if tenure is not None:
+        homes.forget(planned)
+    return conclude(planned, driven.code, code=code, command=wishes.again)
 
 
 def conclude(planned: Planned, result: int, *, code: Code, command: str) -> int:
@@ -200,49 +249,3 @@ def watch(planned: Planned) -> int:
     console.say(f"{name}: " + ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items())))
     console.next_commands(f"stx status {name}", f"stx report {name}")
     return 0 if set(counts) <= {"DONE"} else 3
-
-
-def start_detached(wishes: Wishes, planned: Planned, small: Planned | None, *, code: Code) -> int:
-    """Start the same submit in a session of its own; return once it holds the lease (of the smoke run, if one goes
-    before), or with its error.
-    """
-    first = planned if small is None else small
-    log = planned.directory.log
-    with records.no_links():
-        for folder in (planned.store.experiments, log.parent):
-            files.make_dir(folder)
-    argv = [sys.executable, "-m", "stx.cli", "submit", str(wishes.file.absolute()), "--foreground", "--update"]
-    argv += [part for one in wishes.sets for part in ("--set", one)]
-    argv += ["--store", str(planned.store.root)] + (["--accept-code"] if wishes.accept_code else [])
-    argv += ["--smoke"] if small is not None else []
-    argv += ["--cluster", wishes.cluster] if wishes.cluster else []
-    env = os.environ | {"PYTHONPATH": path_with(code.path)}
-    with records.no_links(), files.open_log(log) as stream:
-        start = stream.tell()
-        child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=env, start_new_session=True
-        )
-    limit = time.monotonic() + START_LIMIT_S
-    while time.monotonic() < limit:
-        holder = lease.holder(first.directory)
-        if child.poll() is not None:
-            return _ended_at_once(child.returncode, log=log, start=start, name=planned.experiment.name)
-        if holder is not None and holder.pid == child.pid:
-            console.say(
-                f"detached: process {child.pid} on {socket.gethostname()} drives {first.experiment.name}; log {log}"
-            )
-            attach = [f"{_again(wishes)}   (attaches)"] if small is None else []
-            console.next_commands(f"stx status {first.experiment.name} --watch", *attach)
-            return 0
-        time.sleep(0.1)
-    raise StxError("the detached coordinator did not take the lease in time", where=str(log))
-
-
-def _ended_at_once(returncode: int, *, log: Path, start: int, name: str) -> int:
-    """It had nothing to do, or it refused: its words are ours."""
-    with log.open("rb") as stream:
-        stream.seek(start)
-        console.say(stream.read().decode(errors="replace").rstrip())
-    if returncode == 0:
-        console.next_commands(f"stx status {name}", f"stx report {name}")
-    return returncode if returncode >= 0 else 1

@@ -7,7 +7,7 @@ import pytest
 
 from stx.errors import StoreError
 from stx.verbs import submit
-from stx.verbs.submit import Wishes
+from stx.verbs.wishes import Wishes
 
 MICRO = Path(__file__).parents[1] / "integration" / "micro.yaml"
 

@@ -1,0 +1,166 @@
+"""Where the coordinator lives on a cluster: in a job that renews itself, in a chain of passes. On a real Slurm."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stx.coordinator import lease
+from tests.cli.shell import Shell
+from tests.slurm_cluster import DevCluster, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+CLUSTER = """
+launcher: slurm
+poll_s: 0.5
+lease_s: 5
+backoff_s: [0, 2]
+stop_lead_s: 5
+coordinator: {where: job, partition: cpu, time: 10m, mem_gb: 0.5}
+stages: {default: {mem_gb: 0.5, time: 5m}}
+slurm: {partition: low}
+"""
+# The first stage ends when GO is there.
+TWO = """
+name: two
+stages:
+  first: {kind: command, argv: [sh, -c, "while ! test -e GO; do sleep 0.2; done; touch $STX_OUTPUT/x"]}
+  second: {kind: command, argv: [sh, -c, "touch $STX_OUTPUT/x"], inputs: {first: first}}
+"""
+
+
+class Site(Shell):
+    """stx on a devcluster. `where: job` is said by cluster.yaml."""
+
+    def __init__(self, folder: Path, cluster: DevCluster) -> None:
+        super().__init__(folder)
+        self.slurm = cluster
+        self.env |= {"SLURM_CONF": str(cluster.conf)}
+        self.file = self.write(TWO)
+        self.home("job")
+
+    def home(self, where: str) -> None:
+        (self.folder / "cluster.yaml").write_text(CLUSTER.replace("where: job", f"where: {where}"))
+
+    def submit(self, *options: str) -> str:
+        return self("submit", str(self.file), "--cluster", "cluster.yaml", *options).stderr
+
+    def helpers(self) -> dict[str, str]:
+        """State by job id of what is no job of a stage: its name has an @."""
+        lines = self.slurm.command("squeue", "-h", "--Format=JobID:|,State:|,Name:").splitlines()
+        rows = [[word.strip() for word in line.split("|")] for line in lines]
+        return {job_id: state for job_id, state, name in rows if "@" in name and state != "COMPLETING"}
+
+    def driver(self) -> lease.Holder | None:
+        return lease.holder(self.store.experiment("two"))
+
+    def job(self) -> str:
+        record = json.loads(self.store.experiment("two").coordinator.read_text())
+        return str(record["job_id"])
+
+    def log(self) -> str:
+        return self.store.experiment("two").log.read_text()
+
+    def go(self) -> None:
+        (self.folder / "go").touch()
+
+    def finish(self) -> None:
+        """Let the first stage end, and see all of it done, nothing left in the queue, and no second attempt."""
+        self.go()
+        done = {"first": "DONE", "second": "DONE"}
+        wait_for(lambda: self.states("two") == done, limit=60, every=1.0, seen=self.log)
+        wait_for(lambda: not self.helpers(), limit=30, seen=self.log)
+        assert not self.store.experiment("two").coordinator.exists()
+        assert len(list(self.store.stages.glob("*/attempts/*.intent.json"))) == 2
+        wait_for(lambda: "all 2 stages done" in self.log(), limit=30, seen=self.log)
+
+
+@pytest.fixture
+def site(tmp_path: Path, devcluster: DevCluster) -> Iterator[Site]:
+    yield Site(tmp_path, devcluster)
+    devcluster.command("scancel", "--user", str(os.getuid()))
+    wait_for(lambda: not devcluster.command("squeue", "-h").strip(), limit=60)
+
+
+def test_a_job_drives_the_experiment_to_its_end_and_a_second_submit_adds_none(site: Site) -> None:
+    said = site.submit()
+    assert f"job {site.job()} on " in said and "drives two" in said
+    (one,) = site.helpers()
+    (look,) = site.json("status", "two")["experiments"]
+    assert look["coordinator"]["job_id"] == one == site.job()
+    second = site.start("submit", str(site.file), "--cluster", "cluster.yaml")
+    wait_for(
+        lambda: "first" in site.states("two") and site.states("two")["first"] == "RUNNING", limit=30, seen=site.log
+    )
+    assert list(site.helpers()) == [one]
+    site.finish()
+    _, words = second.communicate(timeout=30)
+    assert (second.returncode, "is being driven already" in words) == (0, True), words
+
+
+def test_a_coordinators_job_that_waits_is_not_queued_again(site: Site) -> None:
+    site.slurm.command("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+    try:
+        said = site.submit()
+        assert "its partition is down" in said and "nobody has to watch" in said
+        assert "has its coordinator" in site.submit()
+        assert len(site.helpers()) == 1
+        assert f"no process now, job {site.job()} comes next" in site("status", "two").stdout
+    finally:
+        site.slurm.command("scontrol", "update", "PartitionName=cpu", "State=UP")
+    site.finish()
+
+
+def test_near_its_end_the_job_goes_on_in_a_new_one_and_one_coordinator_drives(site: Site) -> None:
+    site.submit()
+    old = site.job()
+    site.slurm.command("scancel", "--signal=USR2", "--batch", old)
+    wait_for(lambda: site.job() != old and list(site.helpers()) == [site.job()], limit=30, seen=site.log)
+    wait_for(lambda: site.driver() is not None, limit=30, seen=site.log)
+    assert f"the time of job {old} is nearly over: job {site.job()} goes on" in site.log()
+    assert site.slurm.job(old)["JobState"] == "COMPLETED"
+    site.finish()
+
+
+def test_a_job_that_the_site_ends_and_starts_again_takes_over(site: Site) -> None:
+    site.submit()
+    before = site.driver()
+    site.slurm.command("scontrol", "requeue", site.job())
+    wait_for(lambda: site.slurm.job(site.job())["Restarts"] == "1", limit=30)
+    wait_for(lambda: (now := site.driver()) is not None and now != before, limit=90, every=0.5, seen=site.log)
+    assert list(site.helpers()) == [site.job()]
+    site.finish()
+
+
+def test_a_killed_coordinator_is_replaced_by_the_next_submit(site: Site) -> None:
+    site.submit()
+    old, killed = site.job(), site.driver()
+    assert killed is not None
+    os.kill(killed.pid, signal.SIGKILL)
+    wait_for(lambda: not site.helpers(), limit=30)
+    assert "drives two" in site.submit()
+    assert site.job() != old
+    site.finish()
+
+
+def test_a_chain_runs_to_its_end_and_leaves_no_process_between(site: Site) -> None:
+    site.home("chain")
+    assert "started 1 attempt (first)" in site.submit()
+    assert site.driver() is None
+    assert set(site.helpers().values()) == {"PENDING"}
+    assert "started nothing" in site.submit()  # one more pass, and still one link
+    assert set(site.helpers().values()) == {"PENDING"} and len(site.helpers()) == 1
+    site.finish()
+
+
+def test_a_partition_that_hands_out_whole_nodes_is_refused_unless_allowed(site: Site) -> None:
+    whole = (site.folder / "cluster.yaml").read_text().replace("partition: cpu", "partition: whole")
+    (site.folder / "cluster.yaml").write_text(whole)
+    said = site("plan", str(site.file), "--cluster", "cluster.yaml", code=2).stderr
+    assert "cluster.yaml:7: coordinator.partition = whole" in said
+    assert "OverSubscribe=EXCLUSIVE of partition whole" in said
+    (site.folder / "cluster.yaml").write_text(whole.replace("where: job,", "where: job, allow_whole_nodes: true,"))
+    site("plan", str(site.file), "--cluster", "cluster.yaml")
