@@ -38,7 +38,7 @@ def test_the_request_says_its_size_its_log_and_that_it_may_be_started_again():
     ):
         assert wanted in lines
     assert not [line for line in lines if "srun" in line or "partition" in line or "account" in line]
-    assert lines[-2] == "exec env $STX_BLOCK PYTHONPATH=/s/code/1 /opt/py -P -m stx.cli submit '/s/my e.yaml'"
+    assert lines[-1] == "exec env $STX_BLOCK PYTHONPATH=/s/code/1 /opt/py -P -m stx.cli submit '/s/my e.yaml'"
 
 
 def test_it_starts_after_the_first_of_several_jobs_or_after_a_while():
@@ -52,7 +52,7 @@ def test_what_the_cluster_file_asks_of_slurm_is_in_the_request():
     asked = {"partition": "cpu", "account": "lab", "qos": None, "exclude": ["n1"], "setup": ["module load x"]}
     lines = render(scheduler=asked)
     assert {"#SBATCH --partition=cpu", "#SBATCH --account=lab", "#SBATCH --exclude=n1"} <= set(lines)
-    assert lines.index("module load x") < len(lines) - 2
+    assert lines.index("module load x") < len(lines) - 1
 
 
 def test_partitions_are_read_as_scontrol_tells_them():
