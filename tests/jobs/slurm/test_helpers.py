@@ -42,7 +42,7 @@ def test_the_request_says_its_size_its_log_and_that_it_may_be_started_again():
 
 
 def test_it_starts_after_the_first_of_several_jobs_or_after_a_while():
-    assert "#SBATCH --dependency=afterany:7?afterany:12" in render(after=("7", "12"))
+    assert "#SBATCH --dependency='afterany:7?afterany:12'" in render(after=("7", "12"))
     (line,) = [line for line in render(after=tuple(map(str, range(5000)))) if "dependency" in line]
     assert line.count("afterany") == MOST_AFTER
     assert "#SBATCH --begin=now+600" in render(delay_s=600.0)
