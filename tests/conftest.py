@@ -1,6 +1,7 @@
 # ruff: noqa: E501 - errors are tested by line, so a stage stays on one
 """A small experiment of every kind but command, and ways to plan variations of it."""
 
+import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from stx.config.cluster import Cluster
 from stx.config.load import load_experiment
 from stx.errors import ConfigError
 from stx.spec import Graph, Node
+from tests import sampling
 from tests.slurm_cluster import devcluster  # noqa: F401 - a fixture
 
 # A shell that starts us in the background has SIGINT ignored, and so would every program that a test interrupts.
@@ -19,8 +21,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_configure() -> None:
+    sampling.draw_seed()
+
+
+def pytest_report_header() -> str:
+    return f"{sampling.SEED}={os.environ[sampling.SEED]} draws the same sample of the tests on clusters again"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Files with slow tests first, whole experiments before all: two processes then end at about the same time."""
+    sampling.sample(config, items)
     slow = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("full")}
     items.sort(key=lambda item: (item.path not in slow, "integration" not in item.path.parts))
 

@@ -17,7 +17,7 @@ from stx.verbs import node_checks
 from tests.slurm_cluster import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.sampled(seconds=40)]
 
 CLUSTER = """\
 launcher: slurm

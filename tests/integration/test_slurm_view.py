@@ -15,7 +15,7 @@ from stx.verbs import doctor, plan, requests, site_probe
 from stx.verbs.check import Level
 from tests.slurm_cluster import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.sampled(seconds=40)]
 ROOT = Path(__file__).parents[2]
 FILE = """\
 name: naps

@@ -11,7 +11,7 @@ import pytest
 
 from tests.slurm_cluster import HERE, DevCluster, cluster, run_devcluster, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sampled(seconds=25)]
 
 # A program that says which signals reach it, and when it began.
 NOTES = """exec srun -u python3 -c '

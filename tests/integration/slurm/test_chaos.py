@@ -38,6 +38,7 @@ def broken(
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(seconds=150)
 @pytest.mark.timeout(900)
 def test_preempted_killed_and_without_its_node_it_ends_in_the_untouched_payloads(devcluster, tmp_path, record_property):
     options = {"runs": 1, "faults": 7, "limit": 880, "kinds": "preempt,node,kill,term,point"}

@@ -9,7 +9,7 @@ import pytest
 
 from tests.slurm_cluster import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.sampled(seconds=35)]
 LINE = "{{kind: command, argv: [sh, -c, 'echo x >> {log}; sleep {seconds}; echo done > $STX_OUTPUT/a'], version: one"
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.slurm.conftest import OnSlurm
 from tests.slurm_cluster import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.sampled(seconds=35)]
 
 
 def write(slurm: OnSlurm, text: str, *, name: str = "e.yaml") -> Path:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.conftest import MICRO
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.sampled(seconds=120)]
 
 TRAIN = """\
 name: two

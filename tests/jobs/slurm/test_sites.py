@@ -38,6 +38,7 @@ def test_where_there_is_a_grace_a_preempted_job_saves_and_yields(options, outsid
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(seconds=10)
 def test_where_there_is_no_grace_it_is_lost_to_preemption_and_to_nothing_else(outside, tmp_path):
     with cluster("--grace-s", "0", "--no-user-signal") as site:
         outside.setenv("SLURM_CONF", str(site.conf))
