@@ -12,7 +12,7 @@ from stx.coordinator import lease
 from tests.cli.shell import Shell
 from tests.slurm_cluster import DevCluster, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.sampled(seconds=25)]
 CLUSTER = """
 launcher: slurm
 poll_s: 0.5
