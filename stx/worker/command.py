@@ -42,7 +42,7 @@ def run(attempt: Attempt) -> None:
     info = {"experiment": attempt.experiment, "attempt": attempt.number, "seconds": time.monotonic() - began}
     names = _publish(finished, payload=attempt.stage.payload, heart=attempt.heart)
     publish.finish(attempt, attempt.stage.result, names=names, images=None, info=info)
-    shutil.rmtree(finished)
+    shutil.rmtree(finished, ignore_errors=True)  # the result stands; what is left is gc's
 
 
 def _run_program(attempt: Attempt, *, finished: Path) -> None:
