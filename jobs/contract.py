@@ -8,6 +8,7 @@ tests.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -257,7 +258,9 @@ def _report() -> int:
     """Complete, and tell what was seen."""
     place = rendezvous(runtime.attempt_dir(), timeout_s=PATIENCE_S)
     if place.listen_fd is not None:
-        os.close(place.listen_fd)
+        with socket.socket(fileno=place.listen_fd) as server:
+            for _ in range(runtime.world_size() - 1):
+                server.accept()[0].close()
     child = subprocess.run(["cat", "/proc/self/status"], check=True, capture_output=True, text=True).stdout
     masks = dict(line.split(":\t") for line in child.splitlines() if line.startswith("Sig"))
     tag = json.loads(AttemptDir(runtime.attempt_dir()).intent.read_bytes())["tag"]

@@ -74,7 +74,9 @@ class Guard:
 
 
 def gather_stacks(attempt: AttemptDir, pids: Mapping[int, int]) -> None:
-    """Write stacks-<rank>.txt of these running ranks (number -> pid), but for those that have written theirs."""
+    """Write stacks-<rank>.txt of these running ranks (number -> pid), but for those that have written theirs. One that
+    was stopped may write its own when it is continued: then what the kernel said of it stands behind that.
+    """
     asked = {number: pid for number, pid in pids.items() if not attempt.stacks(number).exists()}
     sizes = {number: _size(attempt.log(number)) for number in asked}
     states = {number: _kernel_words(pid) for number, pid in asked.items()}
@@ -86,7 +88,8 @@ def gather_stacks(attempt: AttemptDir, pids: Mapping[int, int]) -> None:
     for number in asked:
         told = _from(attempt.log(number), sizes[number]) or b"no stacks: this rank did not answer\n"
         with contextlib.suppress(OSError):  # a full disk keeps nobody from ending
-            files.publish(attempt.stacks(number), states[number] + told)
+            if not files.publish(attempt.stacks(number), states[number] + told):
+                files.append(attempt.stacks(number), states[number].strip())
 
 
 def _wait_for(logs: Mapping[int, Path], *, sizes: Mapping[int, int]) -> None:

@@ -5,7 +5,6 @@ What it looks at is jobs/launchers/slurm/probe.py, copied into a folder of the s
 """
 
 import contextlib
-import json
 import os
 import secrets
 import shlex
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs import files
+from jobs import files, typed
 from jobs.launchers.slurm import commands, probe, queue
 from jobs.launchers.slurm.commands import SlurmError
 from stx.config.cluster import Cluster
@@ -124,8 +123,7 @@ def _named(asked: Slurm) -> dict[str, str]:
 
 def _seen(folder: Path) -> dict[str, Any] | None:
     with contextlib.suppress(OSError, ValueError):
-        found = json.loads((files.read(folder / "seen.json") or b"").decode())
-        return found if isinstance(found, dict) else None
+        return dict(typed.mapping(files.read(folder / "seen.json") or b""))
     return None
 
 

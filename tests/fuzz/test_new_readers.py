@@ -24,7 +24,7 @@ KNOWN = {
     "stx/data/shards.py: np.memmap": "of a file whose size was compared with the index's",
     "stx/worker/ranks.py: json.loads": "what another rank of ours says",
     "stx/worker/entry.py: json.loads": "what the command line that started us says",
-    "stx/verbs/refuse.py: json.loads": OWN,
+    "stx/verbs/models.py: json.loads": OWN,
     "stx/verbs/sample.py: json.loads": OWN,
     "stx/verbs/machine_checks.py: json.loads": OWN,
     "stx/verbs/machine_checks.py: read_text": SYSTEM,
@@ -33,6 +33,8 @@ KNOWN = {
     "stx/worker/versions.py: read_text": SYSTEM,
     "jobs/processes.py: read_text": SYSTEM,
     "jobs/slots.py: read_text": SYSTEM,
+    "jobs/memory.py: read_text": SYSTEM,
+    "jobs/launchers/slurm/probe.py: read_text": "what it wrote itself a moment ago, to see whether it comes back",
     "jobs/launchers/local.py: read_text": SYSTEM,
 }
 

@@ -23,7 +23,7 @@ def test_a_seed_repeats_its_schedule_and_another_one_does_not():
 def test_all_kinds_come_in_a_long_schedule_in_order_of_time():
     faults = planned(3)
     assert {fault.kind for fault in faults} == set(KINDS)
-    assert len(faults) == 400
+    assert len(faults) == 600
     assert [fault.at for fault in faults] == sorted(fault.at for fault in faults)
 
 
