@@ -52,6 +52,14 @@ class JobSpec:
     scheduler: Mapping[str, Any] = field(default_factory=dict)
     avoid: tuple[str, ...] = ()
 
+    def check(self) -> None:
+        """ValueError for what no launcher can start."""
+        if not self.attempt_dir.is_absolute():
+            raise ValueError(f"{self.attempt_dir}: an attempt directory is found again by its absolute path")
+        if self.stop_lead_s >= self.resources.time_s:
+            what = f"a stop {self.stop_lead_s:g} s before the time limit"
+            raise ValueError(f"{what} leaves nothing of its {self.resources.time_s:g} s")
+
     def dump(self) -> dict[str, Any]:
         """Its JSON, part of the intent file."""
         return asdict(self) | {

@@ -80,12 +80,7 @@ class LocalLauncher:
 
     def submit(self, job: JobSpec) -> Handle:
         """Start the supervisor. The attempt's intent must be published: it is all that the supervisor reads."""
-        if not job.attempt_dir.is_absolute():
-            raise ValueError(f"{job.attempt_dir}: an attempt directory is found again by its absolute path")
-        if job.stop_lead_s >= job.resources.time_s:
-            raise ValueError(
-                f"a stop {job.stop_lead_s:g} s before the time limit leaves nothing of its {job.resources.time_s:g} s"
-            )
+        job.check()
         job.attempt_dir.parent.mkdir(parents=True, exist_ok=True)
         files.make_dir(job.attempt_dir)
         self._reap()

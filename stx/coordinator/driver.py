@@ -215,7 +215,7 @@ class Coordinator:
             self._lease.hold()
             return self._act(vertex, action)
         except BackendError as error:
-            return [*self._failed(error), *self._hold(error), self._look(vertex)]
+            return [*(self._hold(error) if error.later else self._failed(error)), self._look(vertex)]
         except OSError as error:
             if error.errno not in FULL:
                 raise StoreError(
@@ -239,6 +239,7 @@ class Coordinator:
                     return [Sought(self._clock(), vertex.key, action.number)]
             case Resubmit():
                 attempts.submit(vertex, action.number)
+                self._hold_s = 0.0
             case Judge():
                 live = self.state.stage(vertex.key).facts.live
                 job_id = live.job_id if live is not None and live.number == action.number else None
@@ -262,6 +263,7 @@ class Coordinator:
         known = self.state.stage(vertex.key).facts
         if self._surveyor.look(vertex) == known and self._attempts.claim(vertex, number):
             self._attempts.submit(vertex, number)
+            self._hold_s = 0.0
 
     def _end(self, vertex: Vertex, action: Stop | Cancel) -> None:
         handle = self._attempts.handle(vertex, action.number)
@@ -271,8 +273,8 @@ class Coordinator:
             ask(lambda: call(handle, folder))
 
     def _hold(self, error: BackendError) -> list[Event]:
-        """A scheduler that takes nothing more now is left in peace for a while, for longer every time."""
-        if not error.later:
+        """A scheduler that takes nothing more now is left in peace, for longer every time until it takes something."""
+        if self._clock() < self._held_until:
             return []
         self._hold_s = min(max(2 * self._hold_s, HOLD_S), HOLD_AT_MOST_S)
         self._held_until = self._clock() + self._hold_s

@@ -109,22 +109,35 @@ def drive(
             on_tick(state)
             display.tick(state)
 
-        result = loop.drive(
-            planned.store,
-            planned.graph,
-            planned.cluster,
-            launcher_of(planned.cluster),
-            code=code,
-            python=sys.executable,
-            on_tick=tick,
-            stop=asked,
-            leave=asked.leave,
-            accept_code=accept_code,
-        )
+        result = _drive(planned, asked, code=code, accept_code=accept_code, on_tick=tick)
     left = left or asked.hung_up
     if left:
         console.say(f"asked to leave {planned.experiment.name}; its jobs run on")
     return Driven(result, left)
+
+
+def _drive(
+    planned: Planned,
+    asked: Interrupts,
+    *,
+    code: Code,
+    accept_code: bool,
+    on_tick: Callable[[State], None],
+    once: bool = False,
+) -> int:
+    return loop.drive(
+        planned.store,
+        planned.graph,
+        planned.cluster,
+        launcher_of(planned.cluster),
+        code=code,
+        python=sys.executable,
+        on_tick=on_tick,
+        stop=asked,
+        leave=asked.leave,
+        once=once,
+        accept_code=accept_code,
+    )
 
 
 @dataclass(frozen=True)
@@ -146,19 +159,7 @@ def once(planned: Planned, *, code: Code, accept_code: bool) -> Passed:
     seen = [before]
     asked = Departures()
     with asked.installed():
-        result = loop.drive(
-            planned.store,
-            planned.graph,
-            planned.cluster,
-            launcher_of(planned.cluster),
-            code=code,
-            python=sys.executable,
-            on_tick=seen.append,
-            stop=asked,
-            leave=asked.leave,
-            once=True,
-            accept_code=accept_code,
-        )
+        result = _drive(planned, asked, code=code, accept_code=accept_code, on_tick=seen.append, once=True)
     tried = {vertex.key: stage.facts.last for vertex, stage in before.rows()}
     started = [vertex.node.name for vertex, stage in seen[-1].rows() if stage.facts.last > tried[vertex.key]]
     return Passed(result, seen[-1], started, before.finished)

@@ -109,7 +109,7 @@ def script(cluster: Cluster, folder: Path, *, name: str) -> str:
         "time": "1",
         **_named(asked),
     }
-    lines = [f"#SBATCH --{key}={value}" for key, value in options.items()]
+    lines = [f"#SBATCH --{key}={shlex.quote(value)}" for key, value in options.items()]
     python = asked.python or sys.executable
     argv = ["srun", "--cpus-per-task=1", *asked.srun, python, "-P", str(folder / "probe.py"), str(folder)]
     return "\n".join(["#!/bin/bash", *lines, "#SBATCH --no-requeue", *asked.setup, shlex.join(argv), ""])

@@ -239,3 +239,15 @@ def test_a_scheduler_that_takes_no_more_jobs_is_left_in_peace_and_asked_again_la
     assert coordinator.state.paused == ""
     assert len(world.launcher.live()) == 3
     assert all(stage.facts.last == 1 for _, stage in coordinator.state.rows()), "the same attempts"
+
+
+def test_however_many_jobs_it_refuses_for_now_the_coordinator_lives_and_waits_once(world, sim):
+    nodes = tuple(sim.node("images", f"n{index}", salt=str(index)) for index in range(70))
+    coordinator = world.start(type(sim.single("a"))("a", nodes), cluster=world.cluster(limits={"queued": 90}))
+    world.launcher.full = True
+    world.rounds(2)
+    assert world.launcher.submits == 70, "more than polls may fail in a row"
+    world.launcher.full = False
+    world.rounds(12, seconds=5.0)
+    assert coordinator.state.paused == "", "30 s, not 30 s doubled for each of them"
+    assert len(world.launcher.live()) == 70

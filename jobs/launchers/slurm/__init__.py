@@ -68,12 +68,7 @@ class SlurmLauncher:
         """Give the batch script to sbatch. The attempt's intent must be published: it is all that the job reads."""
         from jobs.launchers.slurm import request
 
-        if not job.attempt_dir.is_absolute():
-            raise ValueError(f"{job.attempt_dir}: an attempt directory is found again by its absolute path")
-        if job.stop_lead_s >= job.resources.time_s:
-            raise ValueError(
-                f"a stop {job.stop_lead_s:g} s before the time limit leaves nothing of its {job.resources.time_s:g} s"
-            )
+        job.check()
         files.make_dir(job.attempt_dir)
         self._asked_at = None  # whatever comes of it, what squeue said before is out of date
         return Handle(job.tag, request.submit(job))

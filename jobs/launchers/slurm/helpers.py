@@ -9,6 +9,7 @@ from typing import Any
 
 from jobs.helper import HelperJob
 from jobs.launchers.slurm import commands, queue, request, site
+from jobs.launchers.slurm import partition as partitions
 from jobs.spec import JobState, Observation, Resources
 
 MOST_AFTER = 200  # ids of one dependency; whoever starts after the first of them looks at all
@@ -20,7 +21,7 @@ class SlurmHelpers:
     def longest_s(self, partition: str | None) -> float | None:
         """The partition's limit."""
         nodes = site.ask_nodes() if shutil.which("sinfo") else []
-        limits = [one.time_s for one in nodes if (one.default if partition is None else one.partition == partition)]
+        limits = [one.time_s for one in nodes if one.serves(partition)]
         return min((limit for limit in limits if limit is not None), default=None)
 
     def refusal(self, job: HelperJob) -> str | None:
@@ -33,13 +34,12 @@ class SlurmHelpers:
         """SelectType, or OverSubscribe of the partition; without a name, of the default one."""
         if shutil.which("scontrol") is None:
             return ""
-        if site.ask().values.get("SelectType") == "select/linear":
+        there = site.ask()
+        if there.values.get("SelectType") == "select/linear":
             return "SelectType=select/linear"
-        partitions = site.parse_partitions(commands.run(["scontrol", "--oneliner", "show", "partition"]))
-        for one in partitions:
-            chosen = one.get("Default") == "YES" if partition is None else one.get("PartitionName") == partition
-            if chosen and one.get("OverSubscribe") == "EXCLUSIVE":
-                return f"OverSubscribe=EXCLUSIVE of partition {one['PartitionName']}"
+        for one in partitions.ask(there):
+            if one.whole and (one.default if partition is None else one.name == partition):
+                return f"OverSubscribe=EXCLUSIVE of partition {one.name}"
         return ""
 
     def render(self, job: HelperJob) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from jobs.launchers.slurm import commands, site
+from jobs.launchers.slurm.site import Place
 from jobs.spec import JobSpec
 
 FIELDS = "%N|%P|%T|%c|%m|%G|%f"
@@ -20,17 +21,12 @@ FAILED = re.compile(r"down|fail|\*")
 _FEATURES = re.compile(r"[\w.:-]+(?:&[\w.:-]+)*")
 
 
-@dataclass(frozen=True)
-class Node:
-    """A node as part of one partition."""
+@dataclass(frozen=True, kw_only=True)
+class Node(Place):
+    """A node by its name."""
 
     name: str
-    partition: str
-    default: bool
     state: str
-    cpus: int
-    memory_gb: float
-    gpus: int
     features: frozenset[str]
 
 
@@ -68,22 +64,13 @@ def avoidable(nodes: Sequence[Node], job: JobSpec, bad: Sequence[str], *, exclud
     if asked.get("reservation") or (constraint and not _FEATURES.fullmatch(constraint)):
         return ()
     wanted = frozenset(constraint.split("&")) if constraint else frozenset()
-    there = [
-        one
-        for one in nodes
-        if (one.default if size.partition is None else one.partition == size.partition) and one.name not in excluded
-    ]
-    able = {one.name for one in there if _takes(one, job, wanted=wanted) and not AWAY.search(one.state)}
+    there = [one for one in nodes if one.serves(size.partition) and one.name not in excluded]
+    fit = (one for one in there if one.holds(size) and one.features >= wanted)
+    able = {one.name for one in fit if not AWAY.search(one.state)}
     room = max(0, min(len(able) // 2, len(able) - size.nodes, MOST))
     up = [name for name in bad if name in able][:room]
     away = [name for name in bad if name not in able and any(one.name == name for one in there)][:MOST]
     return tuple(name for name in bad if name in up or name in away)
-
-
-def _takes(node: Node, job: JobSpec, *, wanted: Collection[str]) -> bool:
-    size = job.resources
-    cpus, gpus = (size.ranks_per_node * each for each in (size.cpus_per_rank, size.gpus_per_rank))
-    return node.cpus >= cpus and node.gpus >= gpus and node.memory_gb >= size.mem_gb and node.features >= set(wanted)
 
 
 def failed(nodes: Sequence[Node], of: Sequence[str]) -> tuple[str, ...]:

@@ -27,19 +27,37 @@ class Site:
         return frozenset(one.partition("=")[0].strip().lower() for one in self.values.get(key, "").split(","))
 
 
-@dataclass(frozen=True)
-class Nodes:
-    """Nodes of a partition that are alike: what each has. `time_s` is the partition's limit; None if it has none.
-    `default`: jobs that name no partition go there.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What a node has, as part of one partition. `default`: jobs that name no partition go there."""
 
     partition: str
     default: bool
-    count: int
     cpus: int
     memory_gb: float
     gpus: int
+
+    def serves(self, partition: str | None) -> bool:
+        """Whether jobs of that partition come here; None: those that name none."""
+        return self.default if partition is None else self.partition == partition
+
+    def holds(self, size: Resources) -> bool:
+        """Whether it has what one node of such a job takes."""
+        cpus, gpus = per_node(size)
+        return self.cpus >= cpus and self.gpus >= gpus and self.memory_gb >= size.mem_gb
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nodes(Place):
+    """Nodes that are alike. `time_s` is their partition's limit; None if it has none."""
+
+    count: int
     time_s: float | None
+
+
+def per_node(size: Resources) -> tuple[int, int]:
+    """The CPUs and GPUs that a job takes on each of its nodes."""
+    return size.ranks_per_node * size.cpus_per_rank, size.ranks_per_node * size.gpus_per_rank
 
 
 def ask() -> Site:
@@ -103,12 +121,12 @@ def refusal(nodes: Sequence[Nodes], size: Resources) -> str | None:
     """Why no job of this size could ever run, by what the nodes have. Whether an account may use them is not looked
     at.
     """
-    there = [one for one in nodes if (one.default if size.partition is None else one.partition == size.partition)]
+    there = [one for one in nodes if one.serves(size.partition)]
     if not there:
         known = ", ".join(sorted({one.partition for one in nodes}))
         name = "no default partition" if size.partition is None else f"no partition {size.partition}"
         return f"there is {name} on this cluster; it has {known}"
-    cpus, gpus = (size.ranks_per_node * each for each in (size.cpus_per_rank, size.gpus_per_rank))
+    cpus, gpus = per_node(size)
     for what, wanted, has in (
         ("CPUs", cpus, max(one.cpus for one in there)),
         ("GPUs", gpus, max(one.gpus for one in there)),
@@ -116,8 +134,7 @@ def refusal(nodes: Sequence[Nodes], size: Resources) -> str | None:
     ):
         if wanted > has:
             return f"a node of this job takes {wanted:g} {what}, but the largest of {there[0].partition} has {has:g}"
-    able = [one for one in there if one.cpus >= cpus and one.gpus >= gpus and one.memory_gb >= size.mem_gb]
-    if size.nodes > (count := sum(one.count for one in able)):
+    if size.nodes > (count := sum(one.count for one in there if one.holds(size))):
         return f"{size.nodes} nodes of this size, but {there[0].partition} has {count} of them"
     limit = there[0].time_s
     if limit is not None and size.time_s > limit:
