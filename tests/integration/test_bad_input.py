@@ -163,8 +163,8 @@ stages:
 
 def test_a_disk_that_fills_up_delays_its_stages_and_they_go_on_when_space_is_back(stx):
     (stx.folder / "e.yaml").write_text(FULL)
-    (stx.folder / "c.yaml").write_text(
-        "poll_s: 0.2\nbackoff_s: [0.5]\nretries: {no_space: 100}\nlimits: {running: 1}\n"
+    (stx.folder / "c.yaml").write_text(  # space comes back while both are delayed, not while one is running
+        "poll_s: 0.2\nbackoff_s: [8]\nretries: {no_space: 100}\nlimits: {running: 1}\n"
     )
     (stx.folder / "full").mkdir()
     done = in_namespace(
