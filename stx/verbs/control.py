@@ -33,8 +33,8 @@ def run(verb: inbox.Verb, pattern: str, *, store: str | None, cluster: str | Non
         words = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         more = f"; {rest}" if done else ""
         console.say(f"{given}: {verb} {plural(len(names), 'stage')} of {one.experiment} ({words}){more}")
-    submit = ["stx submit FILE   (the same file: starts what was retried)"] if verb == "retry" else []
-    console.next_commands(f"stx status {shlex.quote(pattern)}", *submit)
+    then = "starts what was retried" if verb == "retry" else "takes it up again"
+    console.next_commands(f"stx status {shlex.quote(pattern)}", f"stx submit FILE   (the same file: {then})")
 
 
 def _ours(store: Store, chosen: Sequence[Chosen], *, verb: str) -> list[Chosen]:

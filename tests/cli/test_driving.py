@@ -112,7 +112,8 @@ def test_closed_terminal_leaves_and_the_job_runs_on(stx: Shell) -> None:
 
 
 @pytest.mark.slow
-def test_cancel_ends_the_job_and_retry_takes_it_back(stx: Shell) -> None:
+@pytest.mark.parametrize("retried", [True, False])
+def test_cancel_ends_the_job_and_retry_or_another_submit_takes_it_back(stx: Shell, retried: bool) -> None:
     path = stx.write(SLOW)
     driver = stx.start("submit", str(path))
     wait_until(lambda: stx.log_says("begun"))
@@ -121,8 +122,10 @@ def test_cancel_ends_the_job_and_retry_takes_it_back(stx: Shell) -> None:
     assert driver.returncode == 3, errors
     assert stx.states("slow") == {"slow": "CANCELLED"}
     (stx.folder / "go").touch()
-    stx("retry", "slow")
-    stx("submit", str(path))
+    if retried:
+        stx("retry", "slow")
+    assert stx("submit", str(path), "--once", code=3 * (not retried)).stderr
+    assert ("what was cancelled runs again: slow" in stx("submit", str(path)).stderr) is not retried
     assert stx.states("slow") == {"slow": "DONE"}
 
 
