@@ -59,10 +59,8 @@ from stx.paths import Store
 from stx.spec import Graph
 
 GLANCES = 64  # stages at rest that are looked at again per round: others may publish what they miss
-SHOW_AFTER_FAILURES = 3
-GIVE_UP_AFTER_FAILURES = 60
-CANARY_BYTES = 65536
-CANARY_EVERY_S = 5.0
+SHOW_AFTER_FAILURES, GIVE_UP_AFTER_FAILURES = 3, 60
+CANARY_BYTES, CANARY_EVERY_S = 65536, 5.0
 HOLD_S, HOLD_AT_MOST_S = 30.0, 600.0  # while the scheduler takes no more jobs
 POLL_AT_MOST_S = 300.0  # while it does not answer
 DETAIL_EVERY_S = 300.0  # a queue's expected starts change at every look: they are told now and then
@@ -232,6 +230,8 @@ class Coordinator:
                 attempts.want(vertex)
             case Unmark():
                 attempts.unmark(vertex)
+            case Start() | Resubmit() if self._clock() < self._held_until:
+                pass  # asked for before the scheduler refused another; settle asks again
             case Start():
                 self._start(vertex, action.number)
             case Adopt():
