@@ -190,7 +190,7 @@ class Observer:
         lines = self._with_past(lines)
         left = _left(state) if driver is None and lease.was_released(self.experiment) else None
         error = "" if driver else state.error
-        following = str(job["job_id"]) if driver is None and "job_id" in job else None
+        following = str(job.get("next", job["job_id"])) if driver is None and "job_id" in job else None
         return Overview(self.graph.experiment, driver, age, state.paused, lines, left, error, following)
 
     def _with_past(self, lines: tuple[Line, ...]) -> tuple[Line, ...]:

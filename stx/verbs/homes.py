@@ -1,4 +1,5 @@
-"""The coordinator in helper jobs: one that stays until its time is over, or a chain of passes.
+"""The coordinator in helper jobs: one that stays until its time is over, and one that waits for its end, whatever ends
+it; or a chain of passes.
 
 Both run from the copy of the sources, and read what was accepted: the copies of the experiment file and of the cluster
 file in the experiment's folder. coordinator.json there says which job it is. That only one of them drives is the
@@ -29,7 +30,7 @@ from stx.coordinator.prepare import writing
 from stx.coordinator.snapshot import Code
 from stx.coordinator.state import State
 from stx.coordinator.status import Observer
-from stx.errors import BackendError, LeaseHeld
+from stx.errors import BackendError, LeaseHeld, StxError
 from stx.verbs import console
 from stx.verbs.driving import Departures
 from stx.verbs.launching import helper_size, helpers_of
@@ -40,7 +41,8 @@ from stx.verbs.wishes import Wishes
 LEAD_S = 600.0
 RENEW_AGAIN_S = 30.0
 STARTS_WITHIN_S, LOOK_S, QUEUED_AFTER_S = 60.0, 1.0, 3.0
-PATROL_S, SOONEST_S = 600.0, 30.0  # of a chain: the next pass where no job's end brings one
+PATROL_S = 600.0  # of a chain: the next pass where no job's end brings one
+SOONEST_S = 30.0  # no coordinator follows another faster: one that fails at once must not fill the queue
 
 
 def job_name(planned: Planned, *, where: str) -> str:
@@ -117,10 +119,10 @@ def _there(planned: Planned, helpers: Helpers, name: str) -> tuple[str, Observat
     limit = time.monotonic() + STARTS_WITHIN_S
     while found := ask(lambda: helpers.found(name)):
         waiting = [(job_id, seen) for job_id, seen in found.items() if seen.state is not JobState.RUNNING]
+        if len(waiting) < len(found) and lease.holder(planned.directory) is not None:
+            raise LeaseHeld("its job drives it", where=str(planned.directory.path))
         if waiting:
             return waiting[0]
-        if lease.holder(planned.directory) is not None:
-            raise LeaseHeld("its job drives it", where=str(planned.directory.path))
         if time.monotonic() > limit:
             return None
         time.sleep(LOOK_S)
@@ -163,16 +165,17 @@ def _suggest(wishes: Wishes, planned: Planned) -> None:
     console.next_commands(f"stx status {name} --watch", f"stx cancel {name}", f"{wishes.again}   (attaches)")
 
 
-def _write_down(planned: Planned, *, where: str, job_id: str, code: Code, running: bool = False) -> None:
+def _write_down(planned: Planned, *, where: str, job_id: str, code: Code, follower: str = "") -> None:
+    """`follower`: the job that waits for the end of this one, which is `job_id`."""
     record: dict[str, Any] = {"where": where, "job_id": job_id, "code": code.digest}
-    if running:
-        record |= {"host": socket.gethostname(), "pid": os.getpid()}
+    if follower:
+        record |= {"next": follower, "host": socket.gethostname(), "pid": os.getpid()}
     records.write(planned.directory.coordinator, record)
 
 
 class Tenure(Departures):
-    """What the coordinator in a job sees to: it goes on in a new job before its time is over, or when it is told that
-    its node is taken away; and then, as at any other signal, it leaves.
+    """What the coordinator in a job sees to: that another job waits for its end, and goes on whatever ends it; and that
+    it leaves when its time is nearly over, when its node is taken away, or when it is told to.
     """
 
     def __init__(self, wishes: Wishes, planned: Planned, *, code: Code, clock: Callable[[], float] = time.monotonic):
@@ -182,40 +185,51 @@ class Tenure(Departures):
         time_s = helper_size(planned.cluster).time_s
         self._due = clock() + time_s - lead_s(time_s)
         self._me = os.environ.get("SLURM_JOB_ID", "")
-        self._noted = False
+        self._helpers = helpers_of(planned.cluster)
+        self._next, self._look_at = "", 0.0
 
     def handlers(self) -> dict[signal.Signals, Callable[[int, Any], None]]:
         """USR2: the end is near."""
-        return super().handlers() | {signal.SIGUSR2: self._renew}
+        return super().handlers() | {signal.SIGUSR2: self._end_is_near}
 
-    def _renew(self, number: int, frame: Any) -> None:
+    def _end_is_near(self, number: int, frame: Any) -> None:
         self._due = min(self._due, self._clock())
 
     def leave(self) -> bool:
-        """Whether to go. Goes on here while no new job can be had."""
+        """Whether to go. Goes on here while no next job can be had."""
         if not self.hung_up and self._clock() >= self._due:
-            try:
-                self.hung_up = self._handed_over()
-            except (BackendError, OSError) as error:
-                console.say(f"no new job for the coordinator yet: {error}")
+            self._next = ""  # somebody may have cancelled it
+            self.hung_up = self._has_next()
+            if self.hung_up:
+                console.say(f"the time of job {self._me} is nearly over: job {self._next} goes on")
+            else:
                 self._due = self._clock() + RENEW_AGAIN_S
         return self.hung_up
 
-    def _handed_over(self) -> bool:
-        helpers = helpers_of(self._planned.cluster)
-        job = request(self._wishes, self._planned, where="job", code=self._code)
-        others = [job_id for job_id in ask(lambda: helpers.found(job.name)) if job_id != self._me]
-        job_id = others[0] if others else ask(lambda: helpers.submit(job))
-        _write_down(self._planned, where="job", job_id=job_id, code=self._code)
-        console.say(f"the time of job {self._me} is nearly over: job {job_id} goes on")
-        return True
-
     def tick(self, state: State) -> None:
-        """Once, when the lease is ours: this is the job."""
-        if not self._noted:
-            self._noted = True
-            with contextlib.suppress(OSError):
-                _write_down(self._planned, where="job", job_id=self._me, code=self._code, running=True)
+        """The lease is ours: this is the job, and another one is to wait for its end."""
+        if not self._next and self._clock() >= self._look_at:
+            self._look_at = self._clock() + RENEW_AGAIN_S
+            self._has_next()
+
+    def close(self, *, done: bool) -> None:
+        """At a regular end: no other job is to go on, unless this one only left its node."""
+        if not self.hung_up:
+            with contextlib.suppress(BackendError):  # it finds nothing to do
+                ask(lambda: self._helpers.cancel_waiting([self._next] if self._next else []))
+        if done:
+            forget(self._planned)
+
+    def _has_next(self) -> bool:
+        """Whether a job waits for the end of this one; submits it if none does."""
+        try:
+            job = request(self._wishes, self._planned, where="job", code=self._code, delay_s=SOONEST_S)
+            others = [job_id for job_id in ask(lambda: self._helpers.found(job.name)) if job_id != self._me]
+            self._next = others[0] if others else ask(lambda: self._helpers.submit(job))
+            _write_down(self._planned, where="job", job_id=self._me, code=self._code, follower=self._next)
+        except (StxError, OSError) as error:
+            console.say(f"no job yet that would go on after job {self._me}: {error}")
+        return bool(self._next)
 
 
 def add_links(wishes: Wishes, planned: Planned, *, code: Code, state: State) -> None:
@@ -233,6 +247,12 @@ def add_links(wishes: Wishes, planned: Planned, *, code: Code, state: State) -> 
         console.say(f"{planned.experiment.name}: the next pass is job {' or '.join(added)}")
     else:
         forget(planned)
+
+
+def add_patrol(wishes: Wishes, planned: Planned, *, code: Code) -> None:
+    """Before a pass: one more, later, should this one be killed before it adds the next."""
+    link = request(wishes, planned, where="chain", code=code, delay_s=PATROL_S)
+    ask(lambda: helpers_of(planned.cluster).submit(link))
 
 
 def next_passes(state: State, *, now: float) -> list[tuple[tuple[str, ...], float]]:

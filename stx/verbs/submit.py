@@ -16,6 +16,7 @@ from stx import sharing
 from stx.coordinator import inbox, lease, snapshot
 from stx.coordinator.prepare import check_store, writing
 from stx.coordinator.snapshot import Code
+from stx.coordinator.state import Status
 from stx.coordinator.status import Observer, counts
 from stx.errors import ConfigError, LeaseHeld
 from stx.plan.smoke import smoke as smoked
@@ -46,6 +47,7 @@ def run(wishes: Wishes) -> int:
     if told := sharing.exposed(planned.store):
         console.say(f"warning: {told[0]}\n  {told[1]}")
     if _attachable(planned, wishes):
+        _take_back(wishes, planned)
         return _busy(planned, where=where)
     check_store(planned.store)
     with writing(planned.store.root):
@@ -56,6 +58,7 @@ def run(wishes: Wishes) -> int:
         ended = smoke.run(small, code=code, accept_code=wishes.accept_code)
         if ended != 0:
             return ended
+    _take_back(wishes, planned)
     try:
         return _begin(where, wishes, planned, small, code=code)
     except LeaseHeld:
@@ -88,6 +91,7 @@ def _within_a_job(wishes: Wishes, planned: Planned) -> int:
         code = snapshot.snapshot(planned.store)
     try:
         if wishes.within == "chain":
+            homes.add_patrol(wishes, planned, code=code)
             passed, ended = one_pass(wishes, planned, code=code)
             homes.add_links(wishes, planned, code=code, state=passed.state)
             return ended
@@ -162,6 +166,20 @@ def _ask_about(changed: Sequence[differences.Difference], planned: Planned, *, u
         )
 
 
+def _take_back(wishes: Wishes, planned: Planned) -> None:
+    """What was cancelled runs again when a person submits it again; a pass that a machine repeats changes no mind."""
+    if wishes.once or not planned.directory.graph.exists():
+        return
+    rows = Observer(planned.store, experiment=planned.directory, graph=planned.graph).state.rows()
+    names = {vertex.key: vertex.node.name for vertex, stage in rows if stage.cancelled and stage.status != Status.DONE}
+    if not names:
+        return
+    shown = ", ".join(list(names.values())[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    console.say(f"what was cancelled runs again: {shown}")
+    with writing(planned.store.root):
+        inbox.put(planned.directory, inbox.Command(verb="retry", keys=tuple(names)))
+
+
 def _lives(planned: Planned) -> bool:
     holder = lease.holder(planned.directory)
     if holder is None or holder.here:
@@ -188,10 +206,10 @@ def drive(wishes: Wishes, planned: Planned, *, code: Code, tenure: homes.Tenure 
     """Be the coordinator until everything rests, then write the report. `tenure`: in a job of its own."""
     on_tick = {} if tenure is None else {"on_tick": tenure.tick}
     driven = driving.drive(planned, code=code, accept_code=wishes.accept_code, interrupts=tenure, **on_tick)
+    if tenure is not None:
+        tenure.close(done=not driven.left)
     if driven.left:
         return driven.code
-    if tenure is not None:
-        homes.forget(planned)
     return conclude(planned, driven.code, code=code, command=wishes.again)
 
 

@@ -49,10 +49,11 @@ class Site(Shell):
         return self("submit", str(self.file), "--cluster", "cluster.yaml", *options).stderr
 
     def helpers(self) -> dict[str, str]:
-        """State by job id of what is no job of a stage: its name has an @."""
+        """State by job id, oldest first, of what is no job of a stage: its name has an @."""
         lines = self.slurm.command("squeue", "-h", "--Format=JobID:|,State:|,Name:").splitlines()
         rows = [[word.strip() for word in line.split("|")] for line in lines]
-        return {job_id: state for job_id, state, name in rows if "@" in name and state != "COMPLETING"}
+        found = {job_id: state for job_id, state, name in rows if "@" in name and state != "COMPLETING"}
+        return dict(sorted(found.items(), key=lambda item: int(item[0])))
 
     def driver(self) -> lease.Holder | None:
         return lease.holder(self.store.experiment("two"))
@@ -88,14 +89,15 @@ def site(tmp_path: Path, devcluster: DevCluster) -> Iterator[Site]:
 def test_a_job_drives_the_experiment_to_its_end_and_a_second_submit_adds_none(site: Site) -> None:
     said = site.submit()
     assert f"job {site.job()} on " in said and "drives two" in said
-    (one,) = site.helpers()
+    wait_for(lambda: list(site.helpers().values()) == ["RUNNING", "PENDING"], limit=30, seen=site.log)
     (look,) = site.json("status", "two")["experiments"]
+    one = next(iter(site.helpers()))
     assert look["coordinator"]["job_id"] == one == site.job()
     second = site.start("submit", str(site.file), "--cluster", "cluster.yaml")
     wait_for(
         lambda: "first" in site.states("two") and site.states("two")["first"] == "RUNNING", limit=30, seen=site.log
     )
-    assert list(site.helpers()) == [one]
+    assert list(site.helpers().values()) == ["RUNNING", "PENDING"] and next(iter(site.helpers())) == one
     site.finish()
     _, words = second.communicate(timeout=30)
     assert (second.returncode, "is being driven already" in words) == (0, True), words
@@ -114,35 +116,87 @@ def test_a_coordinators_job_that_waits_is_not_queued_again(site: Site) -> None:
     site.finish()
 
 
-def test_near_its_end_the_job_goes_on_in_a_new_one_and_one_coordinator_drives(site: Site) -> None:
+def begins(site: Site, *, after: str) -> None:
+    """Another job than `after` drives, and the next one waits for its end."""
+    wait_for(lambda: site.job() != after and site.driver() is not None, limit=90, every=0.5, seen=site.log)
+    wait_for(lambda: list(site.helpers().values()) == ["RUNNING", "PENDING"], limit=30, seen=site.log)
+    assert next(iter(site.helpers())) == site.job()
+
+
+@pytest.mark.sampled(seconds=45)
+def test_near_its_end_the_job_leaves_and_the_next_one_drives(site: Site) -> None:
     site.submit()
     old = site.job()
     site.slurm.command("scancel", "--signal=USR2", "--batch", old)
-    wait_for(lambda: site.job() != old and list(site.helpers()) == [site.job()], limit=30, seen=site.log)
-    wait_for(lambda: site.driver() is not None, limit=30, seen=site.log)
+    begins(site, after=old)
     assert f"the time of job {old} is nearly over: job {site.job()} goes on" in site.log()
     assert site.slurm.job(old)["JobState"] == "COMPLETED"
     site.finish()
 
 
+@pytest.mark.full
+def test_a_time_limit_is_left_before_it_ends_the_job(site: Site) -> None:
+    cluster = site.folder / "cluster.yaml"
+    cluster.write_text(cluster.read_text().replace("time: 10m, mem", "time: 2m, mem"))
+    site.submit()
+    old = site.job()
+    wait_for(lambda: f"the time of job {old} is nearly over" in site.log(), limit=130, every=1.0)
+    begins(site, after=old)
+    assert site.slurm.job(old)["JobState"] == "COMPLETED"
+    site.finish()
+
+
+@pytest.mark.sampled(seconds=45)
 def test_a_job_that_the_site_ends_and_starts_again_takes_over(site: Site) -> None:
     site.submit()
     before = site.driver()
     site.slurm.command("scontrol", "requeue", site.job())
     wait_for(lambda: site.slurm.job(site.job())["Restarts"] == "1", limit=30)
     wait_for(lambda: (now := site.driver()) is not None and now != before, limit=90, every=0.5, seen=site.log)
-    assert list(site.helpers()) == [site.job()]
+    assert next(iter(site.helpers())) == site.job()
     site.finish()
 
 
-def test_a_killed_coordinator_is_replaced_by_the_next_submit(site: Site) -> None:
+@pytest.mark.sampled(seconds=45)
+@pytest.mark.parametrize("how", ["kill -9", "scancel"])
+def test_a_coordinator_that_is_ended_by_hand_is_followed_by_the_job_that_waited(site: Site, how: str) -> None:
     site.submit()
-    old, killed = site.job(), site.driver()
-    assert killed is not None
-    os.kill(killed.pid, signal.SIGKILL)
-    wait_for(lambda: not site.helpers(), limit=30)
-    assert "drives two" in site.submit()
-    assert site.job() != old
+    wait_for(lambda: list(site.helpers().values()) == ["RUNNING", "PENDING"], limit=30, seen=site.log)
+    old, driver = site.job(), site.driver()
+    assert driver is not None
+    if how == "scancel":
+        site.slurm.command("scancel", old)
+    else:
+        os.kill(driver.pid, signal.SIGKILL)
+    begins(site, after=old)
+    site.finish()
+
+
+def test_a_cancelled_experiment_leaves_no_coordinator_in_the_queue_and_another_submit_takes_it_up(site: Site) -> None:
+    site.submit()
+    wait_for(lambda: site.states("two")["first"] == "RUNNING", limit=30, seen=site.log)
+    site("cancel", "two", "--cluster", "cluster.yaml")
+    wait_for(lambda: not site.helpers(), limit=60, seen=site.log)
+    assert site.states("two")["first"] == "CANCELLED"
+    assert "what was cancelled runs again: first, second" in site.submit()
+    site.go()
+    wait_for(lambda: set(site.states("two").values()) == {"DONE"}, limit=60, every=1.0, seen=site.log)
+
+
+def test_a_link_of_a_chain_that_is_killed_is_followed_by_another(site: Site) -> None:
+    site.home("chain")
+    site.submit()
+    (link,) = site.helpers()
+    site.slurm.command("scontrol", "update", f"JobId={link}", "Dependency=")
+    wait_for(lambda: site.driver() is not None, limit=60, every=0.02, seen=site.log)
+    driver = site.driver()
+    assert driver is not None
+    os.kill(driver.pid, signal.SIGKILL)
+    wait_for(lambda: list(site.helpers().values()) == ["PENDING"], limit=30, seen=site.log)
+    (later,) = site.helpers()
+    assert later != link
+    site.go()
+    site.slurm.command("scontrol", "update", f"JobId={later}", "StartTime=now")
     site.finish()
 
 
