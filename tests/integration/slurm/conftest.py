@@ -95,6 +95,19 @@ class OnSlurm:
         lines = self.cluster.command("squeue", "-h", "-o", "%j %T").splitlines()
         return dict(line.split() for line in lines if line.startswith("stx-"))
 
+    def processes(self, program: str) -> list[int]:
+        """Processes of attempts of this store that run a program of ours."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                try:
+                    words = (entry / "cmdline").read_bytes().decode().split("\0")
+                except OSError:
+                    continue
+                if program in words and any(str(self.stx.store) in word for word in words):
+                    found.append(int(entry.name))
+        return found
+
 
 def on_slurm_of(stx: Stx, devcluster: DevCluster) -> OnSlurm:
     """stx with a store of its own on this cluster."""
