@@ -59,6 +59,7 @@ def test_two_experiments_that_want_the_same_stage_run_it_once(slurm):
     assert len(slurm.stx.digests()) == 3
 
 
+@pytest.mark.sampled(seconds=60)
 def test_cancelled_stages_are_gone_from_the_queue_and_submitting_again_goes_on(slurm):
     path = write(slurm, SLEEPS.replace("SECONDS", "30"))
     process = slurm.start(path)
@@ -94,6 +95,7 @@ stages:
 """
 
 
+@pytest.mark.sampled(seconds=60)
 @pytest.mark.parametrize(
     "points", [60, pytest.param(1000, marks=[pytest.mark.full, pytest.mark.timeout(3600)])], ids=["60", "1000"]
 )
