@@ -47,7 +47,7 @@ def run(wishes: Wishes) -> int:
     if told := sharing.exposed(planned.store):
         console.say(f"warning: {told[0]}\n  {told[1]}")
     if _attachable(planned, wishes):
-        _take_back(wishes, planned)
+        _take_back(wishes, planned, where="")
         return _busy(planned, where=where)
     check_store(planned.store)
     with writing(planned.store.root):
@@ -58,7 +58,7 @@ def run(wishes: Wishes) -> int:
         ended = smoke.run(small, code=code, accept_code=wishes.accept_code)
         if ended != 0:
             return ended
-    _take_back(wishes, planned)
+    _take_back(wishes, planned, where=where)
     try:
         return _begin(where, wishes, planned, small, code=code)
     except LeaseHeld:
@@ -166,8 +166,10 @@ def _ask_about(changed: Sequence[differences.Difference], planned: Planned, *, u
         )
 
 
-def _take_back(wishes: Wishes, planned: Planned) -> None:
-    """What was cancelled runs again when a person submits it again; a pass that a machine repeats changes no mind."""
+def _take_back(wishes: Wishes, planned: Planned, *, where: str) -> None:
+    """What was cancelled runs again when a person submits it again; a pass that a machine repeats changes no mind. A
+    detached coordinator sees to it itself.
+    """
     if wishes.once or not planned.directory.graph.exists():
         return
     rows = Observer(planned.store, experiment=planned.directory, graph=planned.graph).state.rows()
@@ -176,8 +178,9 @@ def _take_back(wishes: Wishes, planned: Planned) -> None:
         return
     shown = ", ".join(list(names.values())[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
     console.say(f"what was cancelled runs again: {shown}")
-    with writing(planned.store.root):
-        inbox.put(planned.directory, inbox.Command(verb="retry", keys=tuple(names)))
+    if where != "detached":
+        with writing(planned.store.root):
+            inbox.put(planned.directory, inbox.Command(verb="retry", keys=tuple(names)))
 
 
 def _lives(planned: Planned) -> bool:
