@@ -87,12 +87,13 @@ def test_a_queue_that_cannot_be_asked_for_a_while_kills_nothing(slurm, experimen
     assert slurm.commands.calls("scancel") == 0
 
 
-def test_a_controller_that_is_dead_for_a_while_loses_nothing(slurm, experiment):
-    process = slurm.start(experiment(points=4, seconds=20))
+@pytest.mark.parametrize("seconds", [8, pytest.param(60, marks=pytest.mark.full)])
+def test_a_controller_that_is_dead_for_a_while_loses_nothing(slurm, experiment, seconds):
+    process = slurm.start(experiment(points=4, seconds=seconds + 12))
     wait_for(lambda: started(slurm) >= 4, limit=60)
     time.sleep(6)  # slurmctld writes its state every 5 s
     slurm.cluster.controller("down")
-    time.sleep(8)
+    time.sleep(seconds)
     slurm.cluster.controller("up")
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, f"{out}\n{err}"
