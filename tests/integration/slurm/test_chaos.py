@@ -17,16 +17,13 @@ ROOT = Path(__file__).parents[3]
 KEPT = "images,vae,latents"
 
 
-def broken(
-    devcluster: DevCluster, folder: Path, *, record_property, runs: int, faults: int, limit: int, **options: str
-):
+def broken(devcluster: DevCluster, folder: Path, *, record_property, limit: int, **options: object) -> "Counter[str]":
     """Faults that happened, by kind, after all runs ended as they should."""
     seed = int(os.environ.get("STX_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
     chaos = ROOT / "tools" / "chaos"
     command = [sys.executable, str(chaos), str(HERE / "tiny.yaml"), "--cluster", str(chaos / "impatient-slurm.yaml")]
-    command += ["--devcluster", str(devcluster.folder), "--seed", str(seed), "--runs", str(runs)]
-    command += ["--faults", str(faults), "--every", "4", "--keep-stages", KEPT, "--store-root", str(folder), "--json"]
-    command += [word for name, value in options.items() for word in (f"--{name}", value)]
+    command += ["--devcluster", str(devcluster.folder), "--keep-stages", KEPT, "--store-root", str(folder), "--json"]
+    command += ["--seed", str(seed), *(word for name in options for word in (f"--{name}", str(options[name])))]
     done = subprocess.run(command, env=Stx(folder).environment(), capture_output=True, text=True, timeout=limit)
     assert done.returncode in (0, 1), done.stderr
     found = json.loads(done.stdout)["runs"]
@@ -41,7 +38,7 @@ def broken(
 @pytest.mark.sampled(seconds=150)
 @pytest.mark.timeout(900)
 def test_preempted_killed_and_without_its_node_it_ends_in_the_untouched_payloads(devcluster, tmp_path, record_property):
-    options = {"runs": 1, "faults": 7, "limit": 880, "kinds": "preempt,node,kill,term,point"}
+    options = {"runs": 1, "faults": 7, "every": 4, "limit": 880, "kinds": "preempt,node,kill,term,point"}
     assert broken(devcluster, tmp_path, record_property=record_property, **options).total() > 0
     devcluster.clean()
 
@@ -50,6 +47,6 @@ def test_preempted_killed_and_without_its_node_it_ends_in_the_untouched_payloads
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_ten_runs_with_a_hundred_faults_of_all_kinds_lose_nothing(devcluster, tmp_path, record_property):
-    found = broken(devcluster, tmp_path, record_property=record_property, runs=10, faults=14, limit=7100)
+    found = broken(devcluster, tmp_path, record_property=record_property, runs=10, faults=16, every=3, limit=7100)
     assert found.total() >= 100 and found["preempt"] and found["node"]
     devcluster.clean()
