@@ -33,6 +33,7 @@ SITE = ("preempt", "node")
 # How often each kind is drawn. Those that block for a while are drawn less.
 _WEIGHTS = {
     "preempt": 5,
+    "node": 2,
     "kill": 4,
     "point": 7,
     "stop": 1,

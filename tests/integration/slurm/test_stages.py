@@ -59,9 +59,9 @@ def test_two_experiments_that_want_the_same_stage_run_it_once(slurm):
     assert len(slurm.stx.digests()) == 3
 
 
-@pytest.mark.sampled(seconds=60)
 def test_cancelled_stages_are_gone_from_the_queue_and_submitting_again_goes_on(slurm):
-    path = write(slurm, SLEEPS.replace("SECONDS", "30"))
+    go = slurm.stx.folder / "go"
+    path = write(slurm, SLEEPS.replace("sleep SECONDS", f"while ! test -e {go}; do sleep 1; done"))
     process = slurm.start(path)
     wait_for(lambda: started(slurm) == 1, limit=60)
     slurm.stx.run("cancel", "cmd")
@@ -70,6 +70,7 @@ def test_cancelled_stages_are_gone_from_the_queue_and_submitting_again_goes_on(s
     assert not slurm.jobs()
     states = {line["name"]: line["state"] for line in _status(slurm)}
     assert states == {"a": "CANCELLED", "b": "CANCELLED"} or states == {"a": "CANCELLED", "b": "BLOCKED"}
+    go.touch()
     assert "what was cancelled runs again: a, b" in slurm.submit(path).stderr
     assert started(slurm) == 2
 
