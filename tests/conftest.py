@@ -13,6 +13,7 @@ from stx.config.cluster import Cluster
 from stx.config.load import load_experiment
 from stx.errors import ConfigError
 from stx.spec import Graph, Node
+from stx.verbs import console
 from tests import sampling
 from tests.slurm_cluster import devcluster  # noqa: F401 - a fixture
 
@@ -42,6 +43,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for name, value in report.user_properties:
             if name == "figures" and report.when == "call":
                 terminalreporter.write_line(f"{report.nodeid}: {value}")
+
+
+@pytest.fixture(autouse=True)
+def no_store_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verb that ran in this process may have named the store of its cluster file for the commands it suggests."""
+    monkeypatch.setattr(console, "_from_cluster", [])
 
 
 SMALL = """\

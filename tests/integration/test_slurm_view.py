@@ -11,7 +11,7 @@ import pytest
 from stx.config.cluster import load_cluster
 from stx.coordinator import prepare
 from stx.paths import Store
-from stx.verbs import console, doctor, plan, requests, site_probe
+from stx.verbs import doctor, plan, requests, site_probe
 from stx.verbs.check import Level
 from tests.slurm_cluster import wait_for
 
@@ -68,7 +68,6 @@ class Site:
 def site(devcluster, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", str(devcluster.conf))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(console, "_from_cluster", [])  # some of it runs in this process
     yield Site(tmp_path, devcluster.env)
     devcluster.clean()
 
