@@ -31,7 +31,9 @@ class Injector:
     site: DevCluster | None = None
     happened: Counter[str] = field(default_factory=Counter)
     damaged: list[Damaged] = field(default_factory=list)
-    stopped: set[str] = field(default_factory=set)  # attempts of which a process was stopped: they may be taken to hang
+    # Attempts of which a process was stopped, or that lived when a node died: they may be taken to hang, or may not leave
+    # when they are asked to.
+    stopped: set[str] = field(default_factory=set)
     told: list[str] = field(default_factory=list)
     twins: int = 0
     share: bool = False
@@ -163,6 +165,7 @@ class Injector:
             self._tell(f"preempt {fault.nodes} nodes")
             return True
         nodes = self.site.nodes()
+        self.stopped |= {member.attempt for member in members(self.run) if member.attempt}
         self._dead = nodes[int(fault.pick * len(nodes))]
         self.site.node("down", self._dead)
         self._undo.append((now + fault.seconds, self._bring_back))
