@@ -31,7 +31,7 @@ class Injector:
     site: DevCluster | None = None
     happened: Counter[str] = field(default_factory=Counter)
     damaged: list[Damaged] = field(default_factory=list)
-    # Attempts of which a process was stopped, or that lived when a node died: they may be taken to hang, or may not leave
+    # Attempts of which a process was stopped, or that lived when a node died: they may be taken to hang, or not leave
     # when they are asked to.
     stopped: set[str] = field(default_factory=set)
     told: list[str] = field(default_factory=list)
