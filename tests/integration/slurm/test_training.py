@@ -133,7 +133,9 @@ def preempted_at_random(slurm: OnSlurm, experiment: Path, *sets: str) -> str:
 
 
 def check_that_every_image_was_trained_once(run: Path, *, batch: int = BATCH) -> None:
-    """By the lines of its lineage, one a step: none is missing, none comes twice."""
+    """By the lines of its lineage, one a step: none is missing. What an attempt did beyond the checkpoint that the next
+    one went on from is not in it.
+    """
     trained = [point.images for point in history.curve(StageDir(run))]
     assert trained == list(range(batch, trained[-1] + 1, batch)), run.name
 
