@@ -1,5 +1,5 @@
-"""The program every launcher starts: `python -m jobs.exec [--slots DIR | --slurm] <attempt dir>`. jobs/supervisor.py
-says what it does.
+"""The program every launcher starts: `python -m jobs.exec [--slots DIR | --slurm | --ray --watch-fd N] <attempt dir>`.
+jobs/supervisor.py says what it does.
 
 It is apart from the supervisor so that the signals are blocked before anything else is imported: one that arrives in
 the first milliseconds of a job would end it, instead of waiting until somebody handles it.

@@ -368,7 +368,7 @@ class AttemptDir:
     @property
     def scheduler_logs(self) -> Path:
         """Where a scheduler keeps what the job itself prints: its script and its supervisors."""
-        return self.path / "slurm"
+        return self.path / "scheduler"
 
     def outcome(self, rank: int) -> Path:
         """What a rank says of its attempt."""

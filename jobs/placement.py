@@ -1,8 +1,9 @@
 """Which job a supervisor belongs to, and which of its ranks it starts.
 
-    jobs.exec --slots DIR <attempt dir>    this machine: all ranks, on slots that it waits for
-    jobs.exec --slurm <attempt dir>        a task of a Slurm step: the one rank of its number, on what the step has
-    jobs.exec <attempt dir>                all ranks, without slots
+    jobs.exec --slots DIR <attempt dir>           this machine: all ranks, on slots that it waits for
+    jobs.exec --slurm <attempt dir>               a task of a Slurm step: the one rank of its number, on what it has
+    jobs.exec --ray --watch-fd N <attempt dir>    what a Ray actor starts: its one rank, on what the actor has
+    jobs.exec <attempt dir>                       all ranks, without slots
 
 Standard library only.
 """
@@ -27,6 +28,7 @@ class Placement:
     node, nodes  this node and all of the job, as the scheduler calls them; nothing where there is none
     tag          of the job, as the scheduler has it
     elapsed_s    how much of the job's time was over when this was looked at
+    watch_fd     one end of a socket, where the job ends with the process at the other end (jobs/parent.py)
     """
 
     job_id: str
@@ -38,6 +40,7 @@ class Placement:
     nodes: str = ""
     tag: str = ""
     elapsed_s: float = 0.0
+    watch_fd: int | None = None
 
     def numbers(self, resources: Resources) -> range:
         """The ranks that this supervisor starts."""
@@ -56,9 +59,11 @@ class Placement:
 
 
 def of(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Placement:
-    """What the command line says; `--slurm`: with what Slurm says to each task."""
+    """What the command line says; `--slurm`, `--ray`: with what each task, or each actor, was told."""
     if arguments[0] == "--slurm":
         return _slurm(environment)
+    if arguments[0] == "--ray":
+        return _ray(environment, watch_fd=int(arguments[2]))
     slots = Path(arguments[1]) if arguments[0] == "--slots" else None
     return Placement(processes.unique_id(processes.me()), slots=slots)
 
@@ -75,4 +80,17 @@ def _slurm(environment: Mapping[str, str]) -> Placement:
         nodes=environment.get("SLURM_JOB_NODELIST", ""),
         tag=environment.get("SLURM_JOB_NAME", ""),
         elapsed_s=min(max(time.time() - began, 0.0), 120.0),  # two machines' clocks: believed within reason
+    )
+
+
+def _ray(environment: Mapping[str, str], *, watch_fd: int) -> Placement:
+    """By the variables that the actor gave its supervisor (jobs/launchers/ray/actor.py)."""
+    return Placement(
+        job_id=environment["STX_RAY_JOB"],
+        only=int(environment["STX_RAY_RANK"]),
+        gpus=tuple(filter(None, environment["STX_RAY_GPUS"].split(","))),
+        node=environment["STX_RAY_NODE"],
+        nodes=environment["STX_RAY_NODES"],
+        tag=environment["STX_RAY_TAG"],
+        watch_fd=watch_fd,
     )

@@ -1,6 +1,7 @@
 """The parent of a job's ranks, or of the one that is its part (jobs/placement.py), from the claim of an attempt to the
 last reaped process. Standard library only.
 
+    leave     the Ray actor that started us, and watch from then on whether it lives (jobs/parent.py)
     see       that the attempt of this job is there at all, where a scheduler chose the node (jobs/node_check.py)
     claim     started.json by link(2): who finds another's exits 0 and touches nothing
     look      at cores, memory, GPUs and the store of such a node: what is not as it should be is its NODE outcome
@@ -16,14 +17,14 @@ happened is in the outcomes. Where it could not even begin, its exit code says w
 """
 
 import contextlib
-import json
 import os
 import signal
 import time
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
-from jobs import files, guard, hangs, memory, node_check, outcome, processes, slots, typed
+from jobs import claims, files, guard, hangs, memory, node_check, outcome, processes, slots, typed
+from jobs import parent as jobs_parent
 from jobs import placement as jobs_placement
 from jobs.conclusion import Ending, Rank, conclude, log, publish, said, setup_failure
 from jobs.environment import environment
@@ -33,6 +34,7 @@ from jobs.hangs import Hang
 from jobs.memory import OomKiller
 from jobs.node_check import Unfit
 from jobs.outcome import EXIT_YIELDED, Outcome
+from jobs.parent import Parent, close_inherited
 from jobs.placement import Placement
 from jobs.spec import Cause, JobSpec, Result
 
@@ -46,24 +48,36 @@ _WAITED_FOR = FORWARDED | {signal.SIGCHLD}
 
 
 def main(arguments: list[str]) -> int:
-    """`[--slots DIR | --slurm] <attempt dir>`; returns the exit code."""
-    _close_inherited()
+    """`[--slots DIR | --slurm | --ray --watch-fd N] <attempt dir>`; returns the exit code."""
+    placement = jobs_placement.of(arguments)
+    close_inherited(keep=placement.watch_fd)
     # A blocked signal stays pending even where the default is to ignore it, so no end of a child is missed.
     signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR | BLOCKED_IN_RANKS | {signal.SIGALRM})
-    placement = jobs_placement.of(arguments)
     attempt = AttemptDir(Path(arguments[-1]))
+    if placement.watch_fd is None:
+        return _run(attempt, placement, parent=None)
+    parent = Parent(placement.watch_fd)
+    parent.leave()
+    log(f"begun by the actor with pid={parent.pid}")
+    code = _run(attempt, placement, parent=parent)
+    parent.tell(f"code {code}")
+    return code
+
+
+def _run(attempt: AttemptDir, placement: Placement, *, parent: Parent | None) -> int:
+    """Everything, from the claim to the conclusion."""
     if placement.tag and (words := node_check.missing_claim(attempt, tag=placement.tag)):
         log(f"cannot begin on {placement.node}: {words}")
         return outcome.code_of(Cause.NODE)
     try:
         files.share(attempt.path)
-        if not outcome.insist(lambda: _claim(attempt, placement)):
+        if not outcome.insist(lambda: claims.claim(attempt, placement)):
             return 0
     except OSError as error:
         log(f"cannot begin: {error}")
         return outcome.exit_code(error)
     try:
-        job = _job(attempt)
+        job = claims.job_of(attempt)
     except (OSError, ValueError, KeyError, TypeError) as error:
         words = f"{attempt.intent} cannot be used: {error!r}"
         publish(attempt, setup_failure(placement.only or 0, words, error, node=placement.node))
@@ -85,7 +99,7 @@ def main(arguments: list[str]) -> int:
             info = outcome.blamed(gpus.cause, placement.node)
             publish(attempt, Outcome(rank, Result.FAILED, gpus.cause, f"{where}: {gpus.message}", info))
         return outcome.code_of(gpus.cause)
-    return Supervisor(attempt, job, gpus, placement=placement).run()
+    return Supervisor(attempt, job, gpus, placement=placement, parent=parent).run()
 
 
 def _look(
@@ -99,51 +113,6 @@ def _look(
         return Unfit(Cause.NODE, str(error))
     found = node_check.unfit(job, attempt, ranks=numbers, tell=log) if placement.node else None
     return found or gpus
-
-
-def _close_inherited() -> None:
-    """Nobody waits for a pipe or a lock that we hold without knowing: the submitter may live in a shell pipeline."""
-    for entry in list(Path("/proc/self/fd").iterdir()):
-        if int(entry.name) > 2:
-            with contextlib.suppress(OSError):  # the listing's own descriptor is gone by now
-                os.close(int(entry.name))
-
-
-def _claim(attempt: AttemptDir, placement: Placement) -> bool:
-    """Whether this run of this job is the one that runs the attempt; says so in started.json."""
-    if attempt.verdict.exists():
-        log("the attempt was judged before it started; nothing to do")
-        return False
-    me = processes.me()
-    record = {
-        "job_id": placement.job_id,
-        "restart": placement.restart,
-        "pid": me.pid,
-        "start_time": me.start_time,
-        "boot_id": processes.boot_id(),
-        "host": processes.machine(),
-        "nodes": placement.nodes,
-    }
-    data = json.dumps(record).encode() + b"\n"
-    if files.publish(attempt.started, data):
-        return True
-    # Ours also when a rank of the same run came first, or an earlier try made the link and failed after it.
-    there = files.read(attempt.started) or b"{}"
-    found = typed.mapping(there)
-    ours = (found.get("job_id"), found.get("restart", 0)) == (placement.job_id, placement.restart)
-    if not ours:
-        log(f"another job runs this attempt: {there!r}; nothing to do")
-    return ours
-
-
-def _job(attempt: AttemptDir) -> JobSpec:
-    """What the claim says, which we run as ourselves: so it must be the same user's as started.json, which we made. In
-    a store that a group shares, others may write here.
-    """
-    claim, ours = files.read_owned(attempt.intent), files.read_owned(attempt.started)
-    if claim is None or ours is None or claim[1] != ours[1]:
-        raise PermissionError("it was not written by the user whose job this is")
-    return JobSpec.parse(typed.mapping(claim[0])["job"])
 
 
 def _wait_for_slots(attempt: AttemptDir, job: JobSpec, placement: Placement) -> slots.Claim | None:
@@ -168,12 +137,21 @@ def _wait_for_slots(attempt: AttemptDir, job: JobSpec, placement: Placement) -> 
 
 
 class Supervisor:
-    """The ranks of one attempt, from start to conclusion. `gpus`: those of each rank that is started here."""
+    """The ranks of one attempt, from start to conclusion. `gpus`: those of each rank that is started here; `parent`:
+    who must not go before they end.
+    """
 
     def __init__(
-        self, attempt: AttemptDir, job: JobSpec, gpus: Mapping[int, list[str]], *, placement: Placement
+        self,
+        attempt: AttemptDir,
+        job: JobSpec,
+        gpus: Mapping[int, list[str]],
+        *,
+        placement: Placement,
+        parent: Parent | None = None,
     ) -> None:
         self._attempt = attempt
+        self._parent = parent
         self._node = placement.node
         self._job = job
         self._gpus = gpus
@@ -247,17 +225,26 @@ class Supervisor:
         return made | {"STX_BOARD": str(self._guard.descriptor)}
 
     def _next_signal(self) -> int | None:
-        deadline = min(self._stop_at, self._kill_at, self._guard.due)
-        return _next_of(_WAITED_FOR, within_s=deadline - time.monotonic())
+        within_s = min(self._stop_at, self._kill_at, self._guard.due) - time.monotonic()
+        return _next_of(_WAITED_FOR, within_s=min(within_s, jobs_parent.LOOK_S) if self._parent else within_s)
 
     def _handle(self, number: int | None) -> None:
         """React to one signal, or to a deadline when there is none."""
+        if self._parent is not None and self._parent.is_gone():
+            self._left_alone()
         if number is None:
             self._deadline()
         elif number == signal.SIGCHLD:
             self._reap()
         else:
             self._forward(number)
+
+    def _left_alone(self) -> None:
+        """Who holds our job's place in the cluster is gone: there is the time of a stop, and no more."""
+        log(f"the actor is gone: to be over within {self._job.stop_lead_s:g} s")
+        self._parent = None
+        self._kill_at = min(self._kill_at, time.monotonic() + self._job.stop_lead_s)
+        self._forward(signal.SIGTERM)
 
     def _deadline(self) -> None:
         if time.monotonic() >= self._kill_at:
