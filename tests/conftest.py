@@ -15,6 +15,7 @@ from stx.errors import ConfigError
 from stx.spec import Graph, Node
 from stx.verbs import console
 from tests import sampling
+from tests.ray_cluster import raycluster  # noqa: F401 - a fixture
 from tests.slurm_cluster import devcluster  # noqa: F401 - a fixture
 
 # A shell that starts us in the background has SIGINT ignored, and so would every program that a test interrupts.

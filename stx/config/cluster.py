@@ -19,6 +19,8 @@ from stx import named
 from stx.config import schema
 from stx.config.coordinator import Coordinator
 from stx.config.load import read_document, value_at
+from stx.config.ray import DEFAULTS as RAY_DEFAULTS
+from stx.config.ray import Ray
 from stx.config.schema import Many, Positive, Problem, Section, choice, only, refusal, refusals
 from stx.config.seconds import Seconds
 from stx.config.slurm import DEFAULTS as SLURM_DEFAULTS
@@ -28,8 +30,8 @@ from stx.errors import ConfigError
 
 BUILT_IN = Path(__file__).parent / "clusters"
 SHORTEST_HANG_S = 5.0
-_ONLY = "remove it, or say launcher: slurm"
-_SLURM_ONLY = ("slurm", "bad_nodes")
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {"slurm": SLURM_DEFAULTS, "ray": RAY_DEFAULTS}
+_ONLY_FOR = {"slurm": ("slurm", "bad_nodes"), "ray": ("ray",)}
 
 
 def _gpus(value: Any) -> Any:
@@ -202,7 +204,7 @@ class Cluster(Section):
     """A cluster file, with `name` = the built-in's or the file's. Its defaults suit processes on this machine."""
 
     name: str = "local"
-    launcher: Annotated[str, choice("local", "slurm", later=("ray",))] = "local"
+    launcher: Annotated[str, choice("local", "slurm", "ray")] = "local"
     store: str | None = None
     coordinator: Coordinator = Coordinator()
     poll_s: Seconds = 0.2
@@ -218,17 +220,23 @@ class Cluster(Section):
         default_factory=lambda: {"default": StageResources()}
     )
     slurm: Slurm = Slurm()
+    ray: Ray = Ray()
     on_event: Annotated[Many[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
     _origin: Origin = PrivateAttr(default_factory=Origin)
 
     @model_validator(mode="after")
     def _used(self) -> "Cluster":
-        """What only Slurm understands stands in the file of a Slurm cluster."""
-        paths: list[tuple[str, ...]] = [(name,) for name in _SLURM_ONLY if name in self.model_fields_set]
-        paths += [("stages", kind, "slurm") for kind, one in self.stages.items() if one.slurm is not None]
+        """What only one launcher understands stands in the file of such a cluster."""
         found = [*self.coordinator.useless(self.launcher)]
-        if self.launcher != "slurm":
-            found += [Problem(path, f"has no effect with launcher: {self.launcher}", _ONLY) for path in paths]
+        for launcher, names in _ONLY_FOR.items():
+            paths: list[tuple[str, ...]] = [(name,) for name in names if name in self.model_fields_set]
+            if launcher == "slurm":
+                paths += [("stages", kind, "slurm") for kind, one in self.stages.items() if one.slurm is not None]
+            if launcher != self.launcher:
+                what, hint = f"has no effect with launcher: {self.launcher}", f"remove it, or say launcher: {launcher}"
+                found += [Problem(path, what, hint) for path in paths]
+        if self.launcher == "ray" and self.ray.address is None:
+            found.append(Problem(("ray", "address"), "is missing", "HOST:PORT of the head of a Ray cluster that is up"))
         if found:
             raise refusals(found)
         return self
@@ -267,9 +275,10 @@ class Cluster(Section):
             del stage["layouts" if stage["layouts"] is None else "ranks"]
             if stage["slurm"] is None:
                 del stage["slurm"]
-        if self.launcher != "slurm":
-            for name in _SLURM_ONLY:
-                del record[name]
+        for launcher, names in _ONLY_FOR.items():
+            if launcher != self.launcher:
+                for name in names:
+                    del record[name]
         return record
 
 
@@ -289,7 +298,7 @@ def load_cluster(name_or_path: str | Path | None = None) -> Cluster:
 
 def _with_defaults(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """The defaults of its launcher under a cluster file's own words."""
-    defaults = SLURM_DEFAULTS if mapping.get("launcher") == "slurm" else {}
+    defaults = _DEFAULTS.get(str(mapping.get("launcher")), {})
     merged = dict(mapping)
     for name, value in defaults.items():
         own = mapping.get(name, value)

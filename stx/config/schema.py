@@ -170,14 +170,12 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def choice(*valid: str, later: tuple[str, ...] = ()) -> AfterValidator:
-    """One of `valid`; the words in `later` are known, and refused as not built yet."""
+def choice(*valid: str) -> AfterValidator:
+    """One of these words."""
 
     def check(value: str) -> str:
         if value in valid:
             return value
-        if value in later:
-            raise refusal(f'"{value}" is not built yet in this version', f"valid: {', '.join(valid)}")
         error = named.unknown(value, list(valid), what="not one of the valid words")
         raise refusal(error.what, error.hint)
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
+from jobs.launcher import Refused
 from jobs.launchers.slurm.commands import SlurmError
 from stx.config.cluster import Cluster, load_cluster
 from stx.config.yaml import flow
@@ -14,7 +15,7 @@ from stx.errors import ConfigError
 from stx.paths import Store
 from stx.verbs import console, machine_checks, node_checks, site_checks, store_checks
 from stx.verbs.check import Check, Level, fail, good, guarded
-from stx.verbs.launching import missing
+from stx.verbs.launching import missing, on_ray
 from stx.verbs.select import store_root
 from stx.verbs.site_probe import Probe
 
@@ -59,6 +60,26 @@ def findings(cluster: Cluster, place: Store, *, probe: bool = True) -> Iterator[
     yield from guarded("bad nodes", lambda: node_checks.bad_nodes(place, cluster))
     if cluster.launcher == "slurm":
         yield from guarded("slurm", lambda: slurm(cluster, place, probe=probe))
+    if cluster.launcher == "ray":
+        yield from guarded("ray", lambda: ray(cluster))
+
+
+def ray(cluster: Cluster) -> Iterator[Check]:
+    """What the Ray cluster has, and whether the jobs fit there."""
+    if name := missing(cluster):
+        yield fail("ray", f"{name} is not installed: nothing can be submitted from here", f"pip install '{name}'")
+        return
+    launcher = on_ray(cluster)
+    try:
+        there = launcher.described()
+        yield good("ray", there)
+        yield from machine_checks.sizes(cluster, launcher, there=there)
+    except Refused as error:
+        yield fail(
+            "ray", str(error), "is it up, is this machine one of its nodes (else ray.via), and is ray.token its?"
+        )
+    finally:
+        launcher.close()
 
 
 def slurm(cluster: Cluster, place: Store, *, probe: bool) -> Iterator[Check]:

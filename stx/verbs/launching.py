@@ -7,13 +7,15 @@ from typing import Any
 
 from jobs.helper import Helpers
 from jobs.launcher import Launcher
+from jobs.launchers.ray import RayLauncher
+from jobs.launchers.ray.line import Where
 from jobs.spec import Resources
 from stx import named
 from stx.config.cluster import Cluster
 from stx.coordinator.attempts import ask
 from stx.errors import ConfigError
 
-NEEDED = {"slurm": "submitit"}  # extras of ours, by launcher
+NEEDED = {"slurm": "submitit", "ray": "ray"}  # extras of ours, by launcher
 
 JOB_S, LINK_S = 7 * 86400.0, 1800.0
 HELPER_GB = 2.0
@@ -21,9 +23,17 @@ HELPER_GB = 2.0
 
 def launcher_of(cluster: Cluster) -> Launcher:
     """A launcher for this cluster; the name was checked when the file was read."""
+    if cluster.launcher == "ray":
+        return on_ray(cluster)
     module = named.load("jobs.launchers", cluster.launcher)
     launcher: Launcher = getattr(module, f"{cluster.launcher.capitalize()}Launcher")()
     return launcher
+
+
+def on_ray(cluster: Cluster) -> RayLauncher:
+    """On an existing cluster; its address was checked when the file was read."""
+    where = Where(cluster.ray.address or "", token=cluster.ray.token or "", via=tuple(cluster.ray.via))
+    return RayLauncher(where.address, lambda: where)
 
 
 def refusal_of(cluster: Cluster) -> Callable[[Resources], str | None]:

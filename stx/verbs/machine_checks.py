@@ -19,6 +19,7 @@ from packaging.specifiers import SpecifierSet
 
 import stx
 from jobs import slots
+from jobs.launcher import Launcher
 from jobs.launchers.local import memory_gb
 from jobs.spec import Resources
 from stx.config.cluster import Cluster, Layout, StageResources
@@ -49,7 +50,7 @@ def machine(cluster: Cluster) -> Iterator[Check]:
     yield from packages(requirements(), installed=versions(), pins=pins(PINS))
     yield from worker()
     if cluster.launcher == "local":
-        yield from sizes(cluster)
+        yield from sizes(cluster, launcher_of(cluster), there=f"{plural(slots.cores(), 'core')} for jobs")
         yield from crowd(cluster)
     yield from limits()
     yield from event_program(cluster)
@@ -147,9 +148,9 @@ def worker() -> Iterator[Check]:
         yield good("gpus", f"{plural(here, 'GPU')} for jobs" if here else "none: jobs run on the CPU")
 
 
-def sizes(cluster: Cluster) -> Iterator[Check]:
-    """Of every job that the cluster file asks for, one of its layouts fits this machine."""
-    launcher, refused = launcher_of(cluster), False
+def sizes(cluster: Cluster, launcher: Launcher, *, there: str) -> Iterator[Check]:
+    """Of every job that the cluster file asks for, one of its layouts fits what is `there`."""
+    refused = False
     for kind, resources in cluster.stages.items():
         reasons = [launcher.refusal(_job(layout, resources)) for layout in layouts_of(resources)]
         for number, reason in enumerate(reasons):
@@ -161,7 +162,7 @@ def sizes(cluster: Cluster) -> Iterator[Check]:
                 refused = True
                 yield warn("job sizes", f"{place}: layout {number + 1} is never used here: {reason}", "see stx plan")
     if not refused:
-        yield good("job sizes", f"all jobs of cluster {cluster.name} fit: {plural(slots.cores(), 'core')} for jobs")
+        yield good("job sizes", f"all jobs of cluster {cluster.name} fit: {there}")
 
 
 def crowd(cluster: Cluster) -> Iterator[Check]:

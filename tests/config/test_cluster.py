@@ -6,6 +6,7 @@ import pytest
 
 from stx.config import yaml
 from stx.config.cluster import Cluster, StageResources, load_cluster
+from stx.config.ray import Ray
 from stx.config.schema import Section
 from stx.errors import ConfigError
 
@@ -74,7 +75,7 @@ def test_the_page_about_cluster_files_shows_the_defaults_and_all_of_them(parse):
     shown, example, listed = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert parse(shown) == parse("")
     named = set(yaml.parse(shown, file="").value)
-    assert named == set(Cluster.model_fields) - {"name", "store", "on_event", "slurm", "bad_nodes"}
+    assert named == set(Cluster.model_fields) - {"name", "store", "on_event", "slurm", "bad_nodes", "ray"}
     (stages,) = yaml.parse(shown, file="").value["stages"].values()
     assert set(stages) == set(StageResources.model_fields) - {"layouts", "flops_per_s", "slurm"}
     assert parse(example).store == "/data/stx"
@@ -137,8 +138,12 @@ def test_dump_is_json_that_reads_back(parse):
     ("text", "place", "words"),
     [
         ("launchr: local", ":1: launchr = local", 'did you mean "launcher"'),
-        ("poll_s: 1\nlauncher: ray", ":2: launcher = ray", "not built yet in this version"),
-        ("launcher: ray", ":1: launcher = ray", "valid: local"),
+        ("poll_s: 1\nlauncher: ray", ":1: ray.address", "is missing"),
+        ("launcher: ray\nray: {address: auto}", ":2: ray.address = auto", "HOST:PORT of the cluster's head"),
+        ("launcher: ray\nray: {address: 'a:1', token: t}", ":2: ray.token = t", "an absolute path"),
+        ("launcher: ray\nray: {address: 'a:1', nodes: 2}", ":2: ray.nodes = 2", "no such option"),
+        ("launcher: ray\nray: {address: 'a:1'}\nslurm: {}", ":3: slurm", "has no effect with launcher: ray"),
+        ("launcher: slurm\nray: {address: 'a:1'}", ":2: ray", "remove it, or say launcher: ray"),
         ("launcher: pbs", ":1: launcher = pbs", "known: local"),
         ("coordinator: {where: home}", ":1: coordinator.where = home", "known: foreground, detached, job, cron, chain"),
         ("coordinator: {where: job}", ":1: coordinator.where = job", "has no effect with launcher: local"),
@@ -225,6 +230,14 @@ def test_what_sbatch_could_not_read_is_refused(parse, text, where, words):
     assert where in str(caught.value) and words in str(caught.value)
 
 
+def test_a_ray_cluster_has_defaults_of_its_own(parse):
+    cluster = parse("launcher: ray\nray: {address: 'head:6379', via: [ssh, head]}\n")
+    assert (cluster.coordinator.where, cluster.poll_s, cluster.limits.queued) == ("detached", 0.5, 4)
+    assert (cluster.ray.address, cluster.ray.token, cluster.ray.via) == ("head:6379", None, ("ssh", "head"))
+    assert "ray" in cluster.dump() and "slurm" not in cluster.dump()
+    assert "ray" not in parse("").dump()
+
+
 def sections(model: type[Section]) -> set[type[Section]]:
     """A section of the cluster file with all that are in it."""
     found, inside = {model}, [info.annotation for info in model.model_fields.values()]
@@ -239,7 +252,7 @@ def sections(model: type[Section]) -> set[type[Section]]:
 def test_the_example_of_an_h100_cluster_has_every_key_there_is():
     text = H100.read_text()
     told = {name for match in KEY.finditer(text) for name in match.groups() if name}
-    known = {name for model in sections(Cluster) for name in model.model_fields}
+    known = {name for model in sections(Cluster) - {Ray} for name in model.model_fields} - {"ray"}
     assert {"gpu_type", "micro_batch", "max_stall", "no_space", "queued", "where"} < known
     assert known - told == set()
 

@@ -7,6 +7,7 @@ import os
 import pytest
 from packaging.requirements import Requirement
 
+from jobs.launchers.local import LocalLauncher
 from stx.config.cluster import Cluster
 from stx.coordinator import inbox, lease
 from stx.errors import ConfigError
@@ -184,11 +185,11 @@ def test_jobs_that_do_not_fit_fail_by_kind_and_a_crowd_of_jobs_is_seen(monkeypat
     monkeypatch.setenv("STX_GPUS", "0")
     monkeypatch.setattr(machine_checks, "memory_gb", lambda: 64.0)
     large = Cluster.model_validate({"stages": {"default": {"mem_gb": 4}, "train": {"ranks": 4, "cpus_per_rank": 4}}})
-    check = only(machine_checks.sizes(large), "job sizes")
+    check = only(machine_checks.sizes(large, LocalLauncher(), there=""), "job sizes")
     assert check.level is Level.FAIL and "stages.train: 4 ranks x 4 cores = 16" in check.words
     listed = {"layouts": [{"ranks_per_node": 16}, {"ranks_per_node": 2}]}
     either = Cluster.model_validate({"stages": {"default": {}, "train": listed}})
-    check = only(machine_checks.sizes(either), "job sizes")
+    check = only(machine_checks.sizes(either, LocalLauncher(), there=""), "job sizes")
     assert check.level is Level.WARN and "layout 1 is never used here: 16 ranks x 1 cores = 16" in check.words
     hungry = Cluster.model_validate({"stages": {"default": {"mem_gb": 20}}})
     check = only(machine_checks.crowd(hungry), "memory")

@@ -1,0 +1,185 @@
+"""The Ray driver: a child of the coordinator, which knows no Ray. One JSON object a line, questions on standard input,
+answers on standard output.
+
+    {"address": "10.0.0.7:6379"}                        first: connect; {"said": the session}
+    {"ask": "nodes"}                                    jobs/launchers/ray/nodes.py
+    {"ask": "submit", "request": {...}}                 jobs/launchers/ray/request.py; the number of its placement
+                                                        group, null where its name is taken
+    {"ask": "groups", "tags": [...]}                    jobs/launchers/ray/group.py: what there is of these jobs; of
+                                                        all that have actors where tags is null
+    {"ask": "call", "group": {...}, "method": "signal", "arguments": [12]}     of all its actors
+    {"ask": "remove", "group": {...}}
+
+    {"said": ...} or {"error": "words"}
+
+It is a process of its own because Ray ends the driver of a cluster whose head is gone, and prints where it likes. It
+ends with the pipe; jobs are detached actors, and do not need it.
+"""
+
+import json
+import logging
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError
+from ray.util.placement_group import (
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from jobs import files
+from jobs.launchers.ray import actor, group, names, nodes
+
+LEAVE_S = 15.0
+LOOK_S = 10.0
+
+
+class Driver:
+    """Answers questions about one cluster, for as long as that lives. `failed`: the groups of which an actor could not
+    begin, with Ray's words; only the driver that made it learns that.
+    """
+
+    def __init__(self, address: str) -> None:
+        _look(address)
+        ray.init(address=address, namespace=names.NAMESPACE, log_to_driver=False, logging_level=logging.WARNING)
+        ray.cloudpickle.register_pickle_by_value(actor)
+        self._rank = ray.remote(actor.Rank)
+        self._begun: dict[Any, str] = {}
+        self._failed: dict[str, str] = {}
+        self.session: str = ray.get_runtime_context().get_session_name()
+
+    def answer(self, question: Mapping[str, Any]) -> Any:
+        """What is to be said; RayError, ValueError and RuntimeError in Ray's words."""
+        match question:
+            case {"ask": "nodes"}:
+                return [asdict(node) for node in nodes.parse(ray.nodes())]
+            case {"ask": "submit", "request": asked}:
+                return self._submit(asked)
+            case {"ask": "groups", "tags": tags}:
+                return [asdict(one) for one in self._groups(tags)]
+            case {"ask": "call", "group": one, "method": method, "arguments": arguments}:
+                return self._call(one, method, arguments)
+            case {"ask": "remove", "group": one}:
+                return self._remove(one)
+        raise ValueError(f"not a question: {question!r}")
+
+    def _submit(self, asked: Mapping[str, Any]) -> str | None:
+        """Named before it has a place, so that it is found whatever happens next. Nothing here waits for resources."""
+        if self._groups([asked["name"]]):
+            return None
+        made = placement_group(asked["bundles"], strategy=asked["strategy"], name=asked["name"], lifetime="detached")
+        number: str = made.id.hex()
+        each, ranks = asked["ranks_per_node"], asked["ranks_per_node"] * len(asked["bundles"])
+        for rank, name in enumerate(names.actors(asked["name"], ranks)):
+            options = self._rank.options(
+                name=name,
+                lifetime="detached",
+                num_cpus=asked["rank"]["CPU"],
+                num_gpus=asked["rank"].get("GPU", 0),
+                memory=asked["rank"].get("memory", 0),
+                max_restarts=0,
+                max_concurrency=2 * ranks + 16,  # every other rank may wait for this one, twice
+                scheduling_strategy=PlacementGroupSchedulingStrategy(made, placement_group_bundle_index=rank // each),
+            )
+            task = {**asked, "rank": rank, "ranks": ranks, "job": f"{self.session}:{number}"}
+            self._begun[options.remote(task).wait.remote()] = number
+        return number
+
+    def _groups(self, tags: Iterable[str] | None) -> list[group.Group]:
+        """By their names: Ray's table of all groups has those that were ever removed, too."""
+        self._look_at_begun()
+        live, there = group.live(ray.util.list_named_actors()), nodes.parse(ray.nodes())
+        found = []
+        for tag in [*live] if tags is None else tags:
+            with suppress(ValueError):  # there is none of this name
+                row = placement_group_table(get_placement_group(tag))
+                found.append(group.of(row, live=live.get(tag, ()), nodes=there, failed=self._failed))
+        return [one for one in found if one is not None]
+
+    def _look_at_begun(self) -> None:
+        """Which of our actors ended in their first moment."""
+        done, _ = ray.wait([*self._begun], num_returns=len(self._begun), timeout=0) if self._begun else ([], [])
+        for one in done:
+            number = self._begun.pop(one)
+            try:
+                ray.get(one)
+            except RayActorError as error:
+                if error.actor_init_failed:
+                    self._failed[number] = str(error).strip().splitlines()[-1]
+
+    def _call(self, one: Mapping[str, Any], method: str, arguments: list[Any]) -> None:
+        """Told, not waited for."""
+        for rank in one["live"]:
+            with suppress(ValueError):  # it has ended meanwhile
+                getattr(ray.get_actor(names.actor(one["tag"], rank)), method).remote(*arguments)
+
+    def _remove(self, one: Mapping[str, Any]) -> None:
+        with suppress(ValueError):
+            found = get_placement_group(one["tag"])
+            if found.id.hex() == one["number"]:
+                remove_placement_group(found)
+
+
+def _look(address: str) -> None:
+    """OSError where nobody listens: Ray would look for him for minutes, and say less."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_S).close()
+    except OSError as error:
+        raise ConnectionError(f"nobody answers there: {error}") from error
+
+
+def questions() -> Iterator[dict[str, Any]]:
+    """Until the other end is closed; a call into Ray that never returns keeps this process no longer than LEAVE_S."""
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin.buffer:
+            lines.put(line)
+        lines.put(b"")
+        time.sleep(LEAVE_S)
+        os._exit(1)
+
+    threading.Thread(target=read, daemon=True).start()
+    while line := lines.get():
+        yield json.loads(line)
+
+
+def main() -> int:
+    """Connect, then answer; returns the exit code."""
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what Ray prints is no answer
+
+    def tell(answer: Mapping[str, Any]) -> None:
+        files.write_all(answers, json.dumps(answer).encode() + b"\n")
+
+    asked = questions()
+    try:
+        driver = Driver(next(asked)["address"])
+    except (RayError, OSError, RuntimeError, ValueError) as error:
+        tell({"error": f"{error}"})
+        return 1
+    tell({"said": driver.session})
+    for question in asked:
+        try:
+            tell({"said": driver.answer(question)})
+        except (RayError, OSError, RuntimeError, ValueError) as error:
+            tell({"error": f"{error}"})
+    ray.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""The Ray launcher on the test cluster. No test leaves a placement group, or a process that knows its folder."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobs import files, processes
+from jobs.contract import prepare, until
+from jobs.files import AttemptDir
+from jobs.launchers.ray import RayLauncher
+from jobs.spec import JobSpec
+from tests.jobs.conftest import knows
+from tests.ray_cluster import RayCluster
+
+
+@pytest.fixture
+def on_ray(raycluster: RayCluster) -> Iterator[RayLauncher]:
+    """Without waiting for answers that are not older than some time: tests look at once."""
+    launcher = RayLauncher(raycluster.address, lambda: raycluster.where)
+    yield launcher
+    for group in jobs_of(launcher):
+        launcher._ask("remove", group=group)
+    until(lambda: not jobs_of(launcher), "no job is left")
+    launcher.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder for attempts; soon after the end no process that was told about it may live."""
+    path = tmp_path / "attempts"
+    path.mkdir()
+    yield path
+    try:
+        until(lambda: not left(path), "no process is left of the test")
+    finally:
+        for pid in left(path):
+            os.kill(pid, signal.SIGKILL)
+
+
+def prepare_as(folder: Path, mode: str, **size: object) -> JobSpec:
+    """A job of the contract of another size."""
+    spec = prepare(folder, mode)
+    changed = replace(spec, resources=replace(spec.resources, **size))
+    files.write(AttemptDir(spec.attempt_dir).intent, json.dumps({"tag": spec.tag, "job": changed.dump()}).encode())
+    return changed
+
+
+def jobs_of(launcher: RayLauncher) -> list[dict[str, object]]:
+    """All that have an actor, or wait for one."""
+    found: list[dict[str, object]] = launcher._ask("groups", tags=None)
+    return found
+
+
+def left(path: Path) -> list[int]:
+    """Processes with this path on their command lines or in their environments; Ray's own have neither."""
+    return [process.pid for process in processes.every() if knows(process.pid, path)]
