@@ -17,7 +17,7 @@ from jobs.launcher import Launcher
 from jobs.outcome import FULL
 from jobs.spec import Handle, JobState, Observation
 from stx.config.cluster import Cluster
-from stx.coordinator import inbox, journal
+from stx.coordinator import inbox, journal, limits
 from stx.coordinator.attempts import Attempts, Kind, ask, load_kind
 from stx.coordinator.events import (
     NOTHING,
@@ -33,7 +33,6 @@ from stx.coordinator.events import (
     Opened,
     Ordered,
     Paused,
-    Policy,
     Resubmit,
     Sought,
     Start,
@@ -105,6 +104,7 @@ class Coordinator:
             hold=lease.hold,
             load_kind=load_kind,
         )
+        self._load_kind = load_kind
         self._observe = observe or (lambda name: Observer(store.experiment(name), clock=clock))
         self._observers: dict[str, Observer] = {}
         self._surveyor = Surveyor(
@@ -116,8 +116,8 @@ class Coordinator:
             is_abandoned=self._is_abandoned,
         )
         self._journal = Journal(self._experiment, lease.token)
-        limits = {phase: limit + BEHIND_S for phase, limit in cluster.hang_after_s.model_dump().items()}
-        self._hearts = Hearts(limits, poll_s=cluster.poll_s, clock=clock)
+        patience = {phase: limit + BEHIND_S for phase, limit in cluster.hang_after_s.model_dump().items()}
+        self._hearts = Hearts(patience, poll_s=cluster.poll_s, clock=clock)
         self._failures = 0
         self._poll_due = 0.0
         self._held_until, self._hold_s = 0.0, 0.0
@@ -139,7 +139,7 @@ class Coordinator:
             now=self._clock(),
             clock=self._timeline,
             token=self._lease.token,
-            policy=policy(self._cluster),
+            policy=limits.policy(self._cluster, self._graph, load_kind=self._load_kind),
             facts=news,
             before=(read.token, read.length),
         )
@@ -387,14 +387,3 @@ class Coordinator:
                 f"{error.what} ({self._failures} times in a row)", hint="jobs run on; submit the same file again"
             )
         return [Troubled(self._clock(), error.what)] if self._failures >= SHOW_AFTER_FAILURES else []
-
-
-def policy(cluster: Cluster) -> Policy:
-    """The numbers of the cluster file that the state machine needs."""
-    return Policy(
-        retries=cluster.retries.model_dump(),
-        backoff_s=tuple(cluster.backoff_s),
-        queued=cluster.limits.queued,
-        running=cluster.limits.running,
-        stop_lead_s=cluster.stop_lead_s,
-    )

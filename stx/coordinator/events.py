@@ -63,13 +63,16 @@ NOTHING = Facts()
 
 @dataclass(frozen=True)
 class Policy:
-    """The numbers of the cluster file that the state machine needs. `retries` is by cause, in lower case."""
+    """The numbers of the cluster file that the state machine needs. `retries` is by cause, in lower case; `apart`: the
+    kinds whose jobs wait for GPUs, where they are counted apart from those that do not.
+    """
 
     retries: Mapping[str, int]
     backoff_s: tuple[float, ...]
     queued: int
     running: int
     stop_lead_s: float
+    apart: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -156,18 +156,25 @@ def has(vertex: Vertex, facts: Facts, *, images: int | None) -> bool:
 
 
 def startable(state: State) -> Iterator[tuple[int, Start]]:
-    """Starts that the limits allow now, by priority."""
+    """Starts that the limits allow now, by priority. Jobs that wait for GPUs may be counted apart: others pass them."""
     if not state.counts.get(Status.READY, 0) or state.stopping or state.leaving or state.full or state.throttled:
         return
-    mine = [state.stages[index] for index in state.live if state.stages[index].status == Status.RUNNING]
-    pending = sum(stage.seen != "RUNNING" for stage in mine)
-    room = min(state.policy.queued - pending, state.policy.running - len(mine))
+    mine = [index for index in state.live if state.stages[index].status == Status.RUNNING]
+    room = dict.fromkeys((False, True) if state.policy.apart else (False,), state.policy.queued)
+    for index in mine:
+        room[_is_apart(state, index)] -= state.stages[index].seen != "RUNNING"
+    most = state.policy.running - len(mine)
     for index, stage in enumerate(state.stages):
-        if room <= 0:
+        if most <= 0 or max(room.values()) <= 0:
             return
-        if stage.status == Status.READY:
-            room -= 1
+        if stage.status == Status.READY and room[apart := _is_apart(state, index)] > 0:
+            room[apart] -= 1
+            most -= 1
             yield index, Start(state.plan.vertices[index].key, stage.facts.last + 1)
+
+
+def _is_apart(state: State, index: int) -> bool:
+    return state.plan.vertices[index].node.spec.kind in state.policy.apart
 
 
 def _is_live(stage: Stage) -> bool:
