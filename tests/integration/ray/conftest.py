@@ -1,0 +1,68 @@
+"""`stx submit --cluster ray.yaml` as a person types it, on a real Ray: two nodes of this machine."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from jobs.contract import until
+from jobs.launchers.ray import RayLauncher
+from tests.integration.conftest import Stx
+from tests.jobs.ray.conftest import jobs_of
+from tests.ray_cluster import RayCluster
+
+CLUSTER = """\
+launcher: ray
+ray: {{address: "{address}", token: {token}}}
+coordinator: {{where: foreground}}
+poll_s: 0.2
+lease_s: 20
+stop_lead_s: 8
+backoff_s: [0, 2]
+checkpoint: {{every_s: 2, max_stall: 1}}
+retries: {{lost: 30, node: 30}}
+stages:
+  default: {{mem_gb: 0.2, time: 20m}}
+"""
+
+
+@dataclass
+class OnRay:
+    """A store, a cluster file, and stx on a real Ray."""
+
+    stx: Stx
+    cluster: RayCluster
+    launcher: RayLauncher
+
+    @property
+    def file(self) -> Path:
+        """The cluster file."""
+        return self.stx.folder / "cluster.yaml"
+
+    def submit(self, experiment: Path, *arguments: str, **options):
+        return self.stx.run("submit", str(experiment), "--cluster", str(self.file), *arguments, **options)
+
+    def start(self, experiment: Path, *arguments: str):
+        return self.stx.start("submit", str(experiment), "--cluster", str(self.file), *arguments)
+
+
+def on_ray_of(stx: Stx, cluster: RayCluster) -> Iterator[OnRay]:
+    """stx with a store of its own on this cluster, on which no job is left."""
+    launcher = RayLauncher(cluster.address, lambda: cluster.where)
+    made = OnRay(stx, cluster, launcher)
+    made.file.write_text(CLUSTER.format(address=cluster.address, token=cluster.token))
+    yield made
+    until(lambda: not jobs_of(launcher), "no job is left")
+    launcher.close()
+
+
+@pytest.fixture
+def ray(stx: Stx, raycluster: RayCluster) -> Iterator[OnRay]:
+    yield from on_ray_of(stx, raycluster)
+
+
+@pytest.fixture
+def ray_with_latents(with_latents: Stx, raycluster: RayCluster) -> Iterator[OnRay]:
+    """The same, with images, autoencoder and latents of the micro experiment finished."""
+    yield from on_ray_of(with_latents, raycluster)
