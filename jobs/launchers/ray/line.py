@@ -18,8 +18,8 @@ from typing import Any
 import jobs
 from jobs.launcher import Refused
 
-CONNECT_S = 120.0
-ANSWER_S = 120.0
+CONNECT_S = 60.0
+ANSWER_S = 30.0  # a coordinator that waits longer may lose its lease
 CLOSE_S = 5.0
 TAIL_BYTES = 4096
 

@@ -53,6 +53,7 @@ def test_a_killed_actor_whose_ranks_do_not_heed_it_leaves_none_of_them(on_ray, f
     job.wait_alive()
     os.kill(actors(job, 1)[0], signal.SIGKILL)
     until(lambda: not Path(f"/proc/{pids(job)[0]}/cwd").exists(), "the rank is gone")
+    assert job.observe().state is JobState.RUNNING, "nobody has said that it is over"
     on_ray._clock = lambda: time.monotonic() + 60.0
     assert job.wait_ended() == [None]
 
