@@ -44,6 +44,7 @@ from jobs.launchers.ray import actor, group, names, nodes
 
 LEAVE_S = 15.0
 LOOK_S = 10.0
+UNREADY = "DEPENDENCIES_UNREADY"
 
 
 class Driver:
@@ -94,7 +95,9 @@ class Driver:
                 scheduling_strategy=PlacementGroupSchedulingStrategy(made, placement_group_bundle_index=rank // each),
             )
             task = {**asked, "rank": rank, "ranks": ranks, "job": f"{self.session}:{number}"}
-            self._begun[options.remote(task).wait.remote()] = number
+            made_actor = options.remote(task)
+            _hand_over(made_actor)
+            self._begun[made_actor.wait.remote()] = number
         return number
 
     def _groups(self, tags: Iterable[str] | None) -> list[group.Group]:
@@ -130,6 +133,15 @@ class Driver:
             found = get_placement_group(one["tag"])
             if found.id.hex() == one["number"]:
                 remove_placement_group(found)
+
+
+def _hand_over(handle: Any) -> None:
+    """Until the cluster has all that it needs to make an actor: before, the actor would go with this driver."""
+    until = time.monotonic() + LEAVE_S
+    while ray._private.state.actors(handle._actor_id.hex()).get("State", UNREADY) == UNREADY:
+        if time.monotonic() > until:
+            raise RuntimeError("the cluster does not take an actor over")
+        time.sleep(0.002)
 
 
 def _look(address: str) -> None:

@@ -91,7 +91,8 @@ def test_an_actor_that_cannot_begin_is_the_nodes_fault_in_its_words(on_ray, fold
     AttemptDir(spec.attempt_dir).scheduler_logs.write_text("no folder")
     job, seen = submit(on_ray, spec), []
     until(lambda: seen.append(job.observe()) or seen[-1].state is JobState.ENDED, "the attempt is over")
-    assert seen[-1].cause is Cause.NODE and "could not begin: FileExistsError" in seen[-1].detail
+    assert seen[-1].cause is Cause.NODE and "could not begin: " in seen[-1].detail, seen[-1]
+    assert "scheduler" in seen[-1].detail
     assert outcome.read(job.attempt, 0) is None and on_ray._group(job.handle) is None
 
 
