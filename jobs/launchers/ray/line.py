@@ -90,7 +90,8 @@ class Line:
             self._input.flush()
             answer = json.loads(self._read_line(time.monotonic() + within_s))
         except (OSError, ValueError) as error:
-            raise RayError(f"Ray at {self._where.address}: {error}: {self.close()}", later=True) from error
+            what = "the driver has ended" if isinstance(error, ConnectionError) else str(error)
+            raise RayError(f"Ray at {self._where.address}: {what}: {self.close()}", later=True) from error
         if "error" in answer:
             raise RayError(f"Ray at {self._where.address}: {answer['error']}", later=True)
         return answer["said"]
@@ -102,7 +103,7 @@ class Line:
             if not ready:
                 raise TimeoutError("the driver does not answer")
             if not (data := os.read(self._output.fileno(), 1 << 16)):
-                raise ConnectionError("the driver has ended")
+                raise ConnectionError
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
         return line
