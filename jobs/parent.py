@@ -9,7 +9,6 @@ a socket, whose other end only that actor has. Standard library only.
 
 import contextlib
 import os
-import socket
 from pathlib import Path
 
 LOOK_S = 0.5
@@ -20,8 +19,8 @@ class Parent:
 
     def __init__(self, descriptor: int) -> None:
         self.pid = os.getppid()
-        self._line = socket.socket(fileno=descriptor)
-        self._line.setblocking(False)
+        self._line = descriptor
+        os.set_blocking(descriptor, False)
         os.set_inheritable(descriptor, False)  # a rank that held it would seem to be us
 
     def leave(self) -> None:
@@ -34,12 +33,12 @@ class Parent:
     def tell(self, words: str) -> None:
         """Say a line, if there is still somebody."""
         with contextlib.suppress(OSError):
-            self._line.send(f"{words}\n".encode())
+            os.write(self._line, f"{words}\n".encode())
 
     def is_gone(self) -> bool:
         """Whether the other process has ended, or has let us go."""
         try:
-            return not self._line.recv(1, socket.MSG_PEEK)
+            return not os.read(self._line, 1)  # it never says anything
         except BlockingIOError:
             return False
         except OSError:
