@@ -27,10 +27,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import AuthenticationError, RayActorError, RayError
 from ray.util.placement_group import (
     get_placement_group,
     placement_group,
@@ -145,12 +146,18 @@ def _hand_over(handle: Any) -> None:
 
 
 def _look(address: str) -> None:
-    """OSError where nobody listens: Ray would look for him for minutes, and say less."""
+    """Fail at once, in few words, where nobody listens or the token is wrong: Ray would look for minutes, or abort."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_S).close()
     except OSError as error:
         raise ConnectionError(f"nobody answers there: {error}") from error
+    if path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        Path(path).read_bytes()
+    try:
+        ray._raylet.GcsClient(address=address)
+    except AuthenticationError as error:
+        raise PermissionError(f"its token is another one: {str(error).partition('. ')[0]}") from error
 
 
 def questions() -> Iterator[dict[str, Any]]:

@@ -116,8 +116,10 @@ def test_where_nobody_answers_it_is_told_at_once_and_held_against_no_job(rayclus
 
 
 @pytest.mark.sampled(seconds=3)
-def test_another_token_is_refused(raycluster, tmp_path):
+def test_another_token_is_refused_and_so_is_none(raycluster, tmp_path):
     (tmp_path / "token").write_text("0" * 64)
-    stranger = RayLauncher("stranger", lambda: Where(raycluster.address, token=str(tmp_path / "token")))
-    with pytest.raises(RayError, match=r"(?i)token|auth"):
-        stranger.refusal(Resources())
+    for name, words in (("token", "its token is another one: .*InvalidAuthToken"), ("missing", "No such file")):
+        stranger = RayLauncher("stranger", lambda path=tmp_path / name: Where(raycluster.address, token=str(path)))
+        with pytest.raises(RayError, match=words) as caught:
+            stranger.refusal(Resources())
+        assert caught.value.later
