@@ -36,8 +36,19 @@ class RayNode:
         self.process = process
 
     def processes(self) -> list[int]:
-        """Its daemons and workers, by its folder on their command lines."""
-        return [pid for pid in _pids() if os.fsencode(self.folder) in _words(pid, "cmdline")]
+        """Its daemons and workers, by its folder on their command lines; those of another name by their logs."""
+        folder = os.fsencode(self.folder)
+        found = {pid: _words(pid, "cmdline") for pid in _pids()}
+        return [pid for pid in found if folder in found[pid] or (found[pid][:5] == b"ray::" and self.serves(pid))]
+
+    def serves(self, pid: int) -> bool:
+        """Whether a process is connected to it: it then writes one of its logs."""
+        return os.fsencode(self.folder) in _open_files(pid)
+
+    @property
+    def raylet(self) -> int:
+        """Its raylet."""
+        return next(pid for pid in self.processes() if _words(pid, "cmdline").partition(b"\0")[0].endswith(b"/raylet"))
 
     def kill(self) -> None:
         """As a machine that loses its power: daemons and workers at once; what actors started is not among them."""
@@ -104,7 +115,7 @@ class RayCluster:
                 "--min-worker-port=0",
                 "--max-worker-port=0",
             ],
-            env=self.env | {"RAY_gcs_create_placement_group_retry_max_interval_ms": "200"},
+            env=self.env | {"RAY_gcs_create_placement_group_retry_max_interval_ms": "200", "RAY_worker_niceness": "0"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -156,5 +167,12 @@ def _pids() -> list[int]:
 def _words(pid: int, name: str) -> bytes:
     try:
         return (Path("/proc") / str(pid) / name).read_bytes()
+    except OSError:
+        return b""
+
+
+def _open_files(pid: int) -> bytes:
+    try:
+        return b"\0".join(os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd".encode()))
     except OSError:
         return b""

@@ -39,7 +39,9 @@ HEAD_LOST_S = 75.0  # Ray's nodes look for a head that is gone for 60 s
 
 class RayLauncher:
     """jobs.launcher.Launcher on one cluster, or on those that follow each other at one place. Its only state: the line
-    to a driver, what it said of the nodes, and since when jobs are without actors, or cancelled.
+    to a driver, what it said of the nodes, since when jobs are without actors, or cancelled, and which were asked
+    about and are not seen to have ended: a group whose actors are gone holds its place until somebody removes it, also
+    when the outcomes of its ranks were all that anybody wanted to know.
     """
 
     def __init__(self, name: str, where: Callable[[], Where], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -51,6 +53,7 @@ class RayLauncher:
         self._nodes_asked_at: float | None = None
         self._alone: dict[str, float] = {}
         self._cancelled: dict[str, float] = {}
+        self._unended: dict[Handle, Path] = {}
 
     def identity(self) -> str:
         """Where clusters are found; one that follows another judges the other's jobs."""
@@ -83,9 +86,14 @@ class RayLauncher:
         return Handle(job.tag, f"{self._session}:{number or NOT_MADE}")
 
     def poll(self, handles: Sequence[Handle], attempt_dirs: Mapping[str, Path]) -> dict[Handle, Observation]:
-        """One question for all of them."""
-        groups = {one.number: one for one in self._groups([handle.tag for handle in handles])}
-        return {handle: self._observe(handle, groups, attempt_dirs[handle.tag]) for handle in handles}
+        """One question for all of them, and for those of earlier questions."""
+        self._unended |= {handle: attempt_dirs[handle.tag] for handle in handles}
+        groups = {one.number: one for one in self._groups([handle.tag for handle in self._unended])}
+        seen = {handle: self._observe(handle, groups, attempt) for handle, attempt in self._unended.items()}
+        self._unended = {
+            handle: attempt for handle, attempt in self._unended.items() if seen[handle].state is not JobState.ENDED
+        }
+        return {handle: seen[handle] for handle in handles}
 
     def find(self, tag: str, attempt_dir: Path) -> Handle | None:
         """By started.json, or by the name of the group. One whose driver died before it made the actors is removed."""
@@ -125,6 +133,12 @@ class RayLauncher:
 
     def close(self) -> None:
         """End the driver; jobs run on."""
+        if self._line is not None and self._unended:
+            with suppress(RayError):
+                self.poll((), {})
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         if self._line is not None:
             self._line.close()
             self._line = None
@@ -203,7 +217,7 @@ class RayLauncher:
         try:
             return self._connected().ask(question, **about)
         except RayError:
-            self.close()
+            self._hang_up()
             raise
 
     def _connected(self) -> Line:

@@ -6,7 +6,7 @@ answers on standard output.
     {"ask": "submit", "request": {...}}                 jobs/launchers/ray/request.py; the number of its placement
                                                         group, null where its name is taken
     {"ask": "groups", "tags": [...]}                    jobs/launchers/ray/group.py: what there is of these jobs; of
-                                                        all that have actors where tags is null
+                                                        all where tags is null
     {"ask": "call", "group": {...}, "method": "signal", "arguments": [12]}     of all its actors
     {"ask": "remove", "group": {...}}
 
@@ -60,26 +60,38 @@ class Driver:
         self._rank = ray.remote(actor.Rank)
         self._begun: dict[Any, str] = {}
         self._failed: dict[str, str] = {}
-        self.session: str = ray.get_runtime_context().get_session_name()
+        context = ray.get_runtime_context()
+        self.session: str = context.get_session_name()
+        self._node: str = context.get_node_id()
 
     def answer(self, question: Mapping[str, Any]) -> Any:
-        """What is to be said; RayError, ValueError and RuntimeError in Ray's words."""
+        """What is to be said; RayError, OSError, ValueError and RuntimeError in Ray's words."""
+        there = self._nodes()
         match question:
             case {"ask": "nodes"}:
-                return [asdict(node) for node in nodes.parse(ray.nodes())]
+                return [asdict(node) for node in there]
             case {"ask": "submit", "request": asked}:
-                return self._submit(asked)
+                return self._submit(asked, there)
             case {"ask": "groups", "tags": tags}:
-                return [asdict(one) for one in self._groups(tags)]
+                return [asdict(one) for one in self._groups(tags, there)]
             case {"ask": "call", "group": one, "method": method, "arguments": arguments}:
                 return self._call(one, method, arguments)
             case {"ask": "remove", "group": one}:
                 return self._remove(one)
         raise ValueError(f"not a question: {question!r}")
 
-    def _submit(self, asked: Mapping[str, Any]) -> str | None:
+    def _nodes(self) -> list[nodes.Node]:
+        """All that live, ours among them. Where that is gone, a driver still gets answers, even those of another head
+        at the same address; but whoever it asks to make an actor tries for ever, with a whole core.
+        """
+        there = nodes.parse(ray.nodes())
+        if self._node not in {node.number for node in there}:
+            raise ConnectionError("the node that the driver was connected to is gone")
+        return there
+
+    def _submit(self, asked: Mapping[str, Any], there: list[nodes.Node]) -> str | None:
         """Named before it has a place, so that it is found whatever happens next. Nothing here waits for resources."""
-        if self._groups([asked["name"]]):
+        if self._groups([asked["name"]], there):
             return None
         made = placement_group(asked["bundles"], strategy=asked["strategy"], name=asked["name"], lifetime="detached")
         number: str = made.id.hex()
@@ -101,15 +113,12 @@ class Driver:
             self._begun[made_actor.wait.remote()] = number
         return number
 
-    def _groups(self, tags: Iterable[str] | None) -> list[group.Group]:
+    def _groups(self, tags: Iterable[str] | None, there: list[nodes.Node]) -> list[group.Group]:
         """By their names: Ray's table of all groups has those that were ever removed, too."""
         self._look_at_begun()
-        live, there = group.live(ray.util.list_named_actors()), nodes.parse(ray.nodes())
-        found = []
-        for tag in [*live] if tags is None else tags:
-            with suppress(ValueError):  # there is none of this name
-                row = placement_group_table(get_placement_group(tag))
-                found.append(group.of(row, live=live.get(tag, ()), nodes=there, failed=self._failed))
+        live = group.live(ray.util.list_named_actors())
+        rows = [*placement_group_table().values()] if tags is None else [*filter(None, map(_row, tags))]
+        found = [group.of(row, live=live.get(row["name"], ()), nodes=there, failed=self._failed) for row in rows]
         return [one for one in found if one is not None]
 
     def _look_at_begun(self) -> None:
@@ -134,6 +143,14 @@ class Driver:
             found = get_placement_group(one["tag"])
             if found.id.hex() == one["number"]:
                 remove_placement_group(found)
+
+
+def _row(tag: str) -> Mapping[str, Any] | None:
+    """What Ray has of a group; None where there is none of this name."""
+    with suppress(ValueError):
+        row: Mapping[str, Any] = placement_group_table(get_placement_group(tag))
+        return row
+    return None
 
 
 def _hand_over(handle: Any) -> None:

@@ -1,7 +1,6 @@
 """Whole experiments on a real Ray: the payloads of a local run, on one node and on two, whoever is killed meanwhile."""
 
 import os
-import re
 import shutil
 import signal
 from pathlib import Path
@@ -9,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from jobs.contract import until
+from jobs.files import AttemptDir
 from tests.integration.conftest import MICRO, Stx
 from tests.integration.slurm.test_training import LONG
-from tests.jobs.ray.conftest import jobs_of
+from tests.jobs.ray.conftest import actor_of, jobs_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -20,8 +20,7 @@ def kill_actor(stx: Stx, rank: int) -> None:
     """The actor of a rank, once training has begun; both ranks then save within seconds."""
     until(lambda: bool(list(stx.store.glob("stages/train-*/attempts/001/metrics.jsonl"))), "it trains")
     (attempt,) = stx.store.glob("stages/train-*/attempts/001")
-    (log,) = attempt.glob(f"scheduler/*_{rank}_log.out")
-    os.kill(int(re.search(r"actor with pid=(\d+)", log.read_text())[1]), signal.SIGKILL)
+    os.kill(actor_of(AttemptDir(attempt), rank), signal.SIGKILL)
     until(lambda: len(list(attempt.glob("outcome-*.json"))) == 2, "both ranks have said how they ended")
 
 
@@ -68,10 +67,10 @@ def test_a_coordinator_that_was_killed_is_followed_by_one_that_adopts_its_jobs(r
 
 @pytest.mark.sampled(seconds=20)
 def test_a_stage_that_fits_no_node_is_refused_with_what_the_cluster_has(ray):
-    ray.file.write_text(ray.file.read_text() + "  train: {ranks: 3, gpus_per_rank: 1, mem_gb: 0.2}\n")
+    ray.file.write_text(ray.file.read_text() + "  train: {ranks: 4, gpus_per_rank: 1, mem_gb: 0.2}\n")
     refused = ray.stx.run("plan", str(MICRO), "--cluster", str(ray.file), expect=2)
     assert (
-        "a node of this job takes 3 GPUs; this Ray cluster has 4 CPUs, 2 GPUs, 2.0 GB; 2 CPUs, 0 GPUs" in refused.stderr
+        "a node of this job takes 4 GPUs; this Ray cluster has 4 CPUs, 2 GPUs, 2.0 GB; 2 CPUs, 0 GPUs" in refused.stderr
     )
 
 

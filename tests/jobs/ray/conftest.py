@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -51,9 +52,23 @@ def prepare_as(folder: Path, mode: str, **size: object) -> JobSpec:
 
 
 def jobs_of(launcher: RayLauncher) -> list[dict[str, object]]:
-    """All that have an actor, or wait for one."""
+    """All that hold a place, or wait for one."""
     found: list[dict[str, object]] = launcher._ask("groups", tags=None)
     return found
+
+
+def actor_of(attempt: AttemptDir, rank: int) -> int:
+    """The process of a rank's actor, as its supervisor knows it."""
+    log = next(attempt.scheduler_logs.glob(f"*_{rank}_log.out")).read_text()
+    found = re.search(r"actor with pid=(\d+)", log)
+    assert found is not None, log
+    return int(found[1])
+
+
+def supervisor_of(attempt: AttemptDir, rank: int) -> int:
+    """The process of a rank's supervisor: its parent."""
+    pid = attempt.alive(rank).read_text().strip()
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def left(path: Path) -> list[int]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import time
 from pathlib import Path
@@ -11,22 +10,12 @@ import pytest
 
 from jobs.contract import Job, prepare, start, until
 from jobs.launchers.ray import RayLauncher
+from jobs.launchers.ray.line import RayError
 from jobs.spec import JobState, Result
 from tests import ray_cluster
-from tests.jobs.ray.conftest import prepare_as
+from tests.jobs.ray.conftest import actor_of, jobs_of, prepare_as, supervisor_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-
-
-def actors(job: Job, ranks: int) -> list[int]:
-    """The processes of its actors, as their supervisors know them."""
-    logs = [next(job.attempt.scheduler_logs.glob(f"*_{rank}_log.out")).read_text() for rank in range(ranks)]
-    return [int(re.search(r"actor with pid=(\d+)", log)[1]) for log in logs]
-
-
-def supervisor(pid: int) -> int:
-    """Of a rank: its parent."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def pids(job: Job) -> list[int]:
@@ -39,7 +28,7 @@ def pids(job: Job) -> list[int]:
 def test_a_killed_actor_takes_its_sibling_along_and_both_save(victim, on_ray, folder):
     job = start(on_ray, folder, "wait", ranks=2)
     began = time.monotonic()
-    os.kill(actors(job, 2)[victim], signal.SIGKILL)
+    os.kill(actor_of(job.attempt, victim), signal.SIGKILL)
     until(lambda: all(job.attempt.outcome(rank).exists() for rank in (0, 1)), "both have said how they ended")
     assert time.monotonic() - began < 10.0
     for said in job.wait_ended():
@@ -51,7 +40,7 @@ def test_a_killed_actor_whose_ranks_do_not_heed_it_leaves_none_of_them(on_ray, f
     spec = prepare(folder, "stubborn", stop_lead_s=2.0)
     job = Job(on_ray, spec, on_ray.submit(spec))
     job.wait_alive()
-    os.kill(actors(job, 1)[0], signal.SIGKILL)
+    os.kill(actor_of(job.attempt, 0), signal.SIGKILL)
     until(lambda: not Path(f"/proc/{pids(job)[0]}/cwd").exists(), "the rank is gone")
     assert job.observe().state is JobState.RUNNING, "nobody has said that it is over"
     on_ray._clock = lambda: time.monotonic() + 60.0
@@ -61,7 +50,7 @@ def test_a_killed_actor_whose_ranks_do_not_heed_it_leaves_none_of_them(on_ray, f
 @pytest.mark.sampled(seconds=6)
 def test_a_killed_supervisor_leaves_no_rank(on_ray, folder):
     job = start(on_ray, folder, "wait", ranks=2)
-    os.kill(supervisor(pids(job)[1]), signal.SIGKILL)
+    os.kill(supervisor_of(job.attempt, 1), signal.SIGKILL)
     outcomes = job.wait_ended()
     assert outcomes[1] is None
     assert outcomes[0] is not None and outcomes[0].result is Result.YIELDED
@@ -115,6 +104,37 @@ def test_jobs_of_a_cluster_whose_head_died_save_and_are_judged_on_the_next_one(f
         clock[0] = 75.0 + 90.0 + 15.0 + 1.0
         assert job.observe().state is JobState.ENDED
         launcher.close()
+
+
+@pytest.mark.sampled(seconds=35)
+def test_after_a_new_head_came_at_the_same_address_jobs_are_judged_and_begin_there(folder):
+    """The old driver would go on to get answers, but what it asks for would never begin."""
+    with ray_cluster.cluster() as made:
+        made.start("n1", cpus=1)
+        launcher = RayLauncher(made.address, lambda: made.where)
+        job = Job(launcher, *submitted(launcher, prepare(folder, "wait")))
+        job.wait_alive()
+        made.down()
+        until(job.attempt.outcome(0).exists, "it has saved")
+        made.nodes.clear()
+        made.start("n2", cpus=1)
+        with pytest.raises(RayError):
+            job.observe()
+        assert job.observe().state is JobState.ENDED
+        another = Job(launcher, *submitted(launcher, prepare(folder, "report")))
+        (said,) = another.wait_ended()
+        assert said is not None and said.result is Result.COMPLETED
+        launcher.close()
+
+
+@pytest.mark.sampled(seconds=8)
+def test_a_job_whose_outcomes_were_enough_leaves_no_place_taken(on_ray, folder):
+    job = start(on_ray, folder, "wait")
+    job.observe()
+    os.kill(actor_of(job.attempt, 0), signal.SIGKILL)
+    until(job.attempt.outcome(0).exists, "it has saved")
+    assert jobs_of(on_ray), "nobody has removed it, and nobody asks about it any more"
+    until(lambda: on_ray.poll((), {}) == {} and not jobs_of(on_ray), "its place is free")
 
 
 def submitted(launcher, spec):
