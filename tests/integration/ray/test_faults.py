@@ -23,7 +23,6 @@ from tests.jobs.ray.conftest import actor_of, supervisor_of
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.sampled(seconds=75)]
 
 EXPERIMENT = LONG.replace("STEPS", "2500")
-TWO_CPUS = "  train: {cpus_per_rank: 2, mem_gb: 0.2, time: 20m}\n"
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +40,11 @@ def untouched(new_stx: Callable[[str], Stx], micro: Stx) -> dict[str, str]:
 
 @pytest.fixture
 def alone(with_latents: Stx) -> Iterator[OnRay]:
-    """stx on a Ray of its own, which this test may break: runs take both CPUs of the node that is not the head."""
+    """stx on a Ray of its own, which this test may break: jobs run on the node that is not the head."""
     with ray_cluster.cluster() as made:
-        made.start("n1", cpus=1)
-        made.start("n2", cpus=2)
-        for ray in on_ray_of(with_latents, made):
-            ray.file.write_text(ray.file.read_text() + TWO_CPUS)
-            yield ray
+        made.start("n1", cpus=0)
+        made.start("n2", cpus=1)
+        yield from on_ray_of(with_latents, made)
 
 
 class Training:
@@ -118,7 +115,7 @@ def test_a_killed_raylet_takes_its_jobs_along_which_go_on_at_the_next_node_that_
     os.kill(made.nodes["n2"].raylet, signal.SIGKILL)
     until(training.attempt.outcome(0).exists, "it has saved")
     made.nodes["n2"].kill()  # Ray's own agent goes on without its raylet, and takes a core
-    made.start("n3", cpus=2)
+    made.start("n3", cpus=1)
     training.end()
     training.check(untouched, ("YIELDED", ""))
 
@@ -131,6 +128,6 @@ def test_an_experiment_whose_head_was_killed_waits_and_goes_on_in_the_next_clust
     words = "nobody answers there"
     until(lambda: words in alone.stx.run("status", "two", "--store", str(alone.stx.store)).stdout, "status says so")
     made.nodes.clear()
-    made.start("n4", cpus=2)
+    made.start("n4", cpus=1)
     training.end()
     training.check(untouched, ("YIELDED", ""))
