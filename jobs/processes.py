@@ -8,6 +8,7 @@ import contextlib
 import functools
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,12 +17,13 @@ _INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 
 
 class Process(NamedTuple):
-    """A running process: `start_time` in clock ticks since the boot, its process group and its session."""
+    """A running process: `start_time` in clock ticks since the boot, its process group, its session, its parent."""
 
     pid: int
     start_time: int
     group: int
     session: int
+    parent: int
 
 
 class Task(NamedTuple):
@@ -44,7 +46,8 @@ def look(pid: int, *, zombies: bool = False) -> Process | None:
     fields = text[text.rindex(b")") + 2 :].split()
     if fields[0] in (b"Z", b"X") and not zombies:
         return None
-    return Process(pid, start_time=int(fields[19]), group=int(fields[2]), session=int(fields[3]))
+    start_time, group, session, parent = (int(fields[place]) for place in (19, 2, 3, 1))
+    return Process(pid, start_time=start_time, group=group, session=session, parent=parent)
 
 
 def state(pid: int) -> str:
@@ -78,6 +81,21 @@ def every() -> Iterator[Process]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and (process := look(int(entry.name))) is not None:
             yield process
+
+
+def descendants(pid: int) -> list[Process]:
+    """The children of a process, theirs, and so on, those that were started first before the others. One whose parent
+    has ended is its child only where it is a subreaper (prctl(2)).
+    """
+    children = defaultdict(list)
+    for process in every():
+        children[process.parent].append(process)
+    found, parents = [], [pid]
+    while parents:
+        of_these = [process for parent in parents for process in children[parent]]
+        found += of_these
+        parents = [process.pid for process in of_these]
+    return sorted(found, key=lambda process: process.start_time)
 
 
 def me() -> Process:
