@@ -225,6 +225,7 @@ class Attempts:
             "token": self.token,
             "number": number,
             "experiment": self.experiment,
+            "name": vertex.node.name,
             "user": sharing.me(),
             "host": socket.gethostname(),
             "launcher": self.launcher.identity(),

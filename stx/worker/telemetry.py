@@ -17,18 +17,22 @@ from torch import Tensor
 from stx import records
 from stx.worker.attempt import Attempt
 from stx.worker.ranks import Ranks
+from stx.worker.stopwatch import Stopwatch
 
 MEAN_SQUARE = "_mean_square"
 
 
 @dataclass
 class Meter:
-    """Collects the scalars of one attempt's steps. `total` is for progress only: the images it works towards."""
+    """Collects the scalars of one attempt's steps. `total` is for progress only: the images it works towards; `teacher`
+    measures one that runs along.
+    """
 
     attempt: Attempt
     ranks: Ranks
     log_every: int
     total: int
+    teacher: Stopwatch | None = None
     _sums: dict[str, Tensor] = field(default_factory=dict)
     _steps: int = 0
     _first_images: int = -1
@@ -76,11 +80,21 @@ class Meter:
         line: dict[str, float | int | None] = {"images": images, "step": step, "grad_norm": finite(grad_norm)}
         line["images_per_s"] = rate = (images - self._first_images) / max(seconds, 1e-9)
         line["loader_wait_s"] = self._waited_s
+        line |= self._device_numbers()
         line |= self._means()
         self._last = {name: value for name in ("loss", "images_per_s") if (value := line.get(name)) is not None}
         if self.ranks.rank == 0:
             records.append(self.attempt.folder.metrics, line | {"images_per_s": rate, "time": time.time()})
         self._sums, self._steps, self._first_images, self._waited_s, self._paused_s = {}, 0, -1, 0.0, 0.0
+
+    def _device_numbers(self) -> dict[str, float]:
+        """Of rank 0: the time of a teacher that runs along, and the most memory on a GPU."""
+        found: dict[str, float] = {}
+        if self.teacher is not None:
+            found["teacher_s"] = self.teacher.read()
+        if self.ranks.device.type == "cuda":
+            found["gpu_memory_bytes"] = torch.cuda.max_memory_allocated(self.ranks.device)
+        return found
 
     def _means(self) -> dict[str, float | None]:
         """Means over the steps since the last line, of the whole global batch."""

@@ -27,6 +27,7 @@ from stx.worker.loop import Clock, Loop, Progress, read_goals
 from stx.worker.module import Inputs, TrainingModule, build
 from stx.worker.ranks import Ranks, process_group
 from stx.worker.sit_weights import load_teacher
+from stx.worker.stopwatch import Stopwatch
 from stx.worker.telemetry import Meter
 from stx.worker.zero.engine import BF16_WEIGHTS, EngineOptions, make
 from stx.worker.zero.partition import MASTER, Partition
@@ -83,7 +84,13 @@ def start(attempt: Attempt, ranks: Ranks) -> Loop:
     progress = Progress() if restored is None else _progress(restored)
     attempt.notes["host"] = socket.gethostname()
     total = goals[-1] if goals else progress.images
-    meter = Meter(attempt=attempt, ranks=ranks, log_every=attempt.where["log_every"], total=total)
+    meter = Meter(
+        attempt=attempt,
+        ranks=ranks,
+        log_every=attempt.where["log_every"],
+        total=total,
+        teacher=_stopwatch(module, ranks.device),
+    )
     logger.info(
         "started images=%d goals=%s ranks=%d seconds=%.1f", progress.images, goals, ranks.size, time.monotonic() - began
     )
@@ -129,6 +136,12 @@ def _build(attempt: Attempt, ranks: Ranks) -> tuple[TrainLoader, TrainingModule]
     )
     module.model.activation_checkpointing = attempt.layout["activation_checkpointing"]
     return loader, module.to(ranks.device)
+
+
+def _stopwatch(module: TrainingModule, device: torch.device) -> Stopwatch | None:
+    """Of the teacher that an alignment holds, where it has one."""
+    (teacher,) = getattr(module.alignment, "held", (None,))
+    return None if teacher is None else Stopwatch(teacher, device=device)
 
 
 def _cache(attempt: Attempt) -> FeatureCache:

@@ -19,7 +19,7 @@ from ray.util.placement_group import (
 
 from jobs import files
 from jobs.files import AttemptDir
-from jobs.launchers.ray import names, nodes
+from jobs.launchers.ray import metrics, names, nodes
 from jobs.launchers.ray.child import Child
 from jobs.supervisor import END_GRACE_S
 
@@ -43,6 +43,8 @@ class Holder:
         self.child = Child(task["command"], self._attempt.path, env=env, log=log)
         hold = self._hold_all if self._rank == 0 else self._hold_one
         threading.Thread(target=hold, name="holder", daemon=True).start()
+        if self._rank == 0:
+            metrics.start(self._attempt)
 
     def _hold_all(self) -> None:
         """Rank 0: mind the others, and end the job when all have ended."""

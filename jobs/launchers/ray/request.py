@@ -54,10 +54,10 @@ def render(job: JobSpec) -> str:
 
 
 def label_of(job: JobSpec) -> str:
-    """Experiment and stage kind, by the claim, for those who look at Ray's dashboard."""
+    """Experiment, stage and point of its sweep, by the claim, for those who look at Ray's dashboard."""
     record = typed.mapping(files.read(AttemptDir(job.attempt_dir).intent) or b"{}")
-    kind = record.get("attempt", {}).get("kind")
-    return "/".join(part for part in (record.get("experiment"), kind) if isinstance(part, str)) or job.tag
+    found = (record.get("experiment"), record.get("name"))
+    return "/".join(part for part in found if isinstance(part, str)) or job.tag
 
 
 def import_path(env: Mapping[str, str]) -> str:

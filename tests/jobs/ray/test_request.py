@@ -29,8 +29,8 @@ def test_people_see_whose_job_it_is(tmp_path):
     spec = contract.prepare(tmp_path, "report")
     assert request.of(spec)["label"] == spec.tag
     intent = spec.attempt_dir.with_name("000.intent.json")
-    intent.write_text('{"experiment": "mine", "attempt": {"kind": "train"}}')
-    assert request.of(spec)["label"] == "mine/train"
+    intent.write_text('{"experiment": "mine", "name": "run:seed=1"}')
+    assert request.of(spec)["label"] == "mine/run:seed=1"
 
 
 def row(name, *, state="CREATED", bundles=1):
