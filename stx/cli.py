@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from stx import ray_commands
 from stx.arguments import Cluster, Every, File, Json, Pattern, Sets, Stage, Stages, Store
 
 app = typer.Typer(
@@ -25,6 +26,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.add_typer(ray_commands.app, name="ray")
+app.command()(ray_commands.dashboard)
 
 
 @app.command()

@@ -7,6 +7,7 @@
 <store>/code/<digest>/
 <store>/pins/<kind>-<key12>.json
 <store>/nodes/<node>-<tag>.json
+<store>/ray/<cluster>.json, <store>/ray/<cluster>/NNN/ (jobs/launchers/ray/up/folder.py)
 <store>/trash/<id>/{origin,content}
 """
 
@@ -282,6 +283,14 @@ class Store:
     def code(self, digest: str) -> Path:
         """The sources that attempts run from."""
         return self.codes / digest
+
+    def ray(self, name: str) -> Path:
+        """Where the Ray cluster of our own answers that a cluster file of this name has."""
+        return self.root / "ray" / f"{name}.json"
+
+    def ray_clusters(self, name: str) -> Path:
+        """What was asked for and became of the Ray clusters of our own of a cluster file's name."""
+        return self.root / "ray" / name
 
     @property
     def pins(self) -> Path:

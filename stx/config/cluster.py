@@ -228,18 +228,22 @@ class Cluster(Section):
     def _used(self) -> "Cluster":
         """What only one launcher understands stands in the file of such a cluster."""
         found = [*self.coordinator.useless(self.launcher)]
-        for launcher, names in _ONLY_FOR.items():
-            paths: list[tuple[str, ...]] = [(name,) for name in names if name in self.model_fields_set]
-            if launcher == "slurm":
-                paths += [("stages", kind, "slurm") for kind, one in self.stages.items() if one.slurm is not None]
-            if launcher != self.launcher:
-                what, hint = f"has no effect with launcher: {self.launcher}", f"remove it, or say launcher: {launcher}"
-                found += [Problem(path, what, hint) for path in paths]
-        if self.launcher == "ray" and self.ray.address is None:
-            found.append(Problem(("ray", "address"), "is missing", "HOST:PORT of the head of a Ray cluster that is up"))
+        what = f"has no effect with launcher: {self.launcher}"
+        for name, launcher in self._useless().items():
+            if name in self.model_fields_set:
+                found.append(Problem((name,), what, f"remove it, or say launcher: {launcher}"))
+        if self.launcher != "slurm":
+            paths = [("stages", kind, "slurm") for kind, one in self.stages.items() if one.slurm is not None]
+            found += [Problem(path, what, "remove it, or say launcher: slurm") for path in paths]
         if found:
             raise refusals(found)
         return self
+
+    def _useless(self) -> dict[str, str]:
+        """The sections that nothing reads here, and the launcher that would. A Ray cluster may lie in an allocation."""
+        read = {"slurm"} if self.launcher == "ray" and self.ray.where == "slurm" else set()
+        others = {launcher: names for launcher, names in _ONLY_FOR.items() if launcher != self.launcher}
+        return {name: launcher for launcher, names in others.items() for name in names if name not in read}
 
     def scheduler(self, kind: str) -> Slurm:
         """What a job of `kind` asks of its scheduler besides its size."""
@@ -275,10 +279,8 @@ class Cluster(Section):
             del stage["layouts" if stage["layouts"] is None else "ranks"]
             if stage["slurm"] is None:
                 del stage["slurm"]
-        for launcher, names in _ONLY_FOR.items():
-            if launcher != self.launcher:
-                for name in names:
-                    del record[name]
+        for name in self._useless():
+            del record[name]
         return record
 
 

@@ -71,6 +71,9 @@ def _candidates(group: Any, typed: Sequence[str], word: str) -> Iterator[str]:
             shown = {name: one for name, one in group.commands.items() if not one.hidden}
             yield from (f"{name}\t{_first_line(one.help)}" for name, one in shown.items() if name.startswith(word))
         return
+    if getattr(command, "commands", None):  # a verb with verbs of its own
+        yield from _candidates(command, typed[1:], word)
+        return
     options = {name: one for one in command.params for name in (*one.opts, *one.secondary_opts) if name[0] == "-"}
     place = Store(store_root(_value_of("--store", typed)))
     name, equals, value = word.partition("=")

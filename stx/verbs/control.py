@@ -72,7 +72,7 @@ def _give(store: Store, one: Chosen, *, command: inbox.Command, cluster: str | N
     with writing(store.root):
         if lease.holder(experiment) is None:
             with contextlib.suppress(LeaseHeld):
-                code, launcher = snapshot.snapshot(store), launcher_of(where)
+                code, launcher = snapshot.snapshot(store), launcher_of(where, store)
                 loop.command(store, one.graph, where, launcher, command, code=code, python=sys.executable)
                 return "done"
         inbox.put(experiment, command)

@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from jobs.launcher import Refused
+from jobs.launchers.ray.nodes import described
 from jobs.launchers.slurm.commands import SlurmError
 from stx.config.cluster import Cluster, load_cluster
 from stx.config.yaml import flow
 from stx.errors import ConfigError
 from stx.paths import Store
-from stx.verbs import console, machine_checks, node_checks, site_checks, store_checks
+from stx.verbs import console, expected, machine_checks, node_checks, site_checks, store_checks
 from stx.verbs.check import Check, Level, fail, good, guarded
 from stx.verbs.launching import missing, on_ray
 from stx.verbs.select import store_root
@@ -61,17 +62,17 @@ def findings(cluster: Cluster, place: Store, *, probe: bool = True) -> Iterator[
     if cluster.launcher == "slurm":
         yield from guarded("slurm", lambda: slurm(cluster, place, probe=probe))
     if cluster.launcher == "ray":
-        yield from guarded("ray", lambda: ray(cluster))
+        yield from guarded("ray", lambda: ray(cluster, place))
 
 
-def ray(cluster: Cluster) -> Iterator[Check]:
-    """What the Ray cluster has, and whether the jobs fit there."""
+def ray(cluster: Cluster, place: Store) -> Iterator[Check]:
+    """What the Ray cluster has, and whether the jobs fit there; of one of our own, what it will have."""
     if name := missing(cluster):
         yield fail("ray", f"{name} is not installed: nothing can be submitted from here", f"pip install '{name}'")
         return
-    launcher = on_ray(cluster)
+    launcher = on_ray(cluster, place)
     try:
-        there = launcher.described()
+        there = launcher.described() if cluster.ray.address else ours(cluster)
         yield good("ray", there)
         yield from machine_checks.sizes(cluster, launcher, there=there)
     except Refused as error:
@@ -80,6 +81,13 @@ def ray(cluster: Cluster) -> Iterator[Check]:
         )
     finally:
         launcher.close()
+
+
+def ours(cluster: Cluster) -> str:
+    """What a cluster of our own will be like, in words."""
+    nodes = expected.nodes_of(cluster)
+    where = "one Slurm allocation" if cluster.ray.where == "slurm" else "this machine"
+    return f"of our own, in {where}: {described(nodes) if nodes else 'its nodes are not known from here'}"
 
 
 def slurm(cluster: Cluster, place: Store, *, probe: bool) -> Iterator[Check]:

@@ -14,7 +14,7 @@ from stx.coordinator import loop
 from stx.coordinator.snapshot import Code
 from stx.coordinator.state import State
 from stx.coordinator.status import Line, Observer
-from stx.verbs import console, live
+from stx.verbs import allocations, console, live
 from stx.verbs.launching import launcher_of
 from stx.verbs.plan import Planned
 
@@ -96,6 +96,7 @@ def drive(
 ) -> Driven:
     """Be the coordinator until everything rests."""
     asked = interrupts or Interrupts()
+    clusters = allocations.of(planned, code=code)
     loop.prepare(planned.store, planned.graph, planned.experiment.text)
     with asked.installed(), live.shown(planned.store) as display:
         told = left = False
@@ -107,12 +108,16 @@ def drive(
                 told = True
                 display.say(STOPPING)
             on_tick(state)
+            if clusters is not None:
+                clusters.tick(state)
             display.tick(state)
 
         result = _drive(planned, asked, code=code, accept_code=accept_code, on_tick=tick)
     left = left or asked.hung_up
     if left:
         console.say(f"asked to leave {planned.experiment.name}; its jobs run on")
+    if clusters is not None and not left and asked.count < 2:
+        clusters.close()
     return Driven(result, left)
 
 
@@ -129,7 +134,7 @@ def _drive(
         planned.store,
         planned.graph,
         planned.cluster,
-        launcher_of(planned.cluster),
+        launcher_of(planned.cluster, planned.store),
         code=code,
         python=sys.executable,
         on_tick=on_tick,

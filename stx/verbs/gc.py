@@ -35,7 +35,7 @@ GUESTS = "the owner of a store may remove what others made: stx gc --others"
 def run(*, store: str | None, cluster: str | None, yes: bool, forget: str | None, others: bool, as_json: bool) -> int:
     """The verb; its exit code."""
     place, where = existing_store(store), load_cluster(cluster)
-    launcher = launcher_of(where)
+    launcher = launcher_of(where, place)
     if others:
         _refuse_guests(place)
     with _forgetting(place, forget) as check:

@@ -3,17 +3,21 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from jobs.helper import Helpers
 from jobs.launcher import Launcher
-from jobs.launchers.ray import RayLauncher
+from jobs.launchers.ray import NoCluster, RayLauncher
 from jobs.launchers.ray.line import Where
+from jobs.launchers.ray.up import record
 from jobs.spec import Resources
 from stx import named
 from stx.config.cluster import Cluster
 from stx.coordinator.attempts import ask
 from stx.errors import ConfigError
+from stx.paths import Store
+from stx.verbs import expected
 
 NEEDED = {"slurm": "submitit", "ray": "ray"}  # extras of ours, by launcher
 
@@ -21,24 +25,38 @@ JOB_S, LINK_S = 7 * 86400.0, 1800.0
 HELPER_GB = 2.0
 
 
-def launcher_of(cluster: Cluster) -> Launcher:
-    """A launcher for this cluster; the name was checked when the file was read."""
+def launcher_of(cluster: Cluster, store: Store) -> Launcher:
+    """A launcher for this cluster; the name was checked when the file was read. Of a Ray cluster of our own, the store
+    tells which one is up.
+    """
     if cluster.launcher == "ray":
-        return on_ray(cluster)
+        return on_ray(cluster, store)
     module = named.load("jobs.launchers", cluster.launcher)
     launcher: Launcher = getattr(module, f"{cluster.launcher.capitalize()}Launcher")()
     return launcher
 
 
-def on_ray(cluster: Cluster) -> RayLauncher:
-    """On an existing cluster; its address was checked when the file was read."""
-    where = Where(cluster.ray.address or "", token=cluster.ray.token or "", via=tuple(cluster.ray.via))
-    return RayLauncher(where.address, lambda: where)
+def on_ray(cluster: Cluster, store: Store) -> RayLauncher:
+    """On an existing cluster, whose address was checked when the file was read, or on whichever of ours is up."""
+    asked = cluster.ray
+    if asked.address is not None:
+        where = Where(asked.address, token=asked.token or "", via=tuple(asked.via))
+        return RayLauncher(where.address, lambda: where)
+    path = store.ray(cluster.name)
+    return RayLauncher(str(path), lambda: _ours(path), expected=lambda: expected.nodes_of(cluster))
 
 
-def refusal_of(cluster: Cluster) -> Callable[[Resources], str | None]:
+def _ours(path: Path) -> Where:
+    """The one that is up."""
+    found = record.read(path)
+    if found is None:
+        raise NoCluster("no Ray cluster of ours is up; stx ray up, or the coordinator, brings one up")
+    return Where(found.address, token=found.token, via=found.via)
+
+
+def refusal_of(cluster: Cluster, store: Store) -> Callable[[Resources], str | None]:
     """Why a job of some size could never run there; BackendError where its scheduler does not answer."""
-    launcher = launcher_of(cluster)
+    launcher = launcher_of(cluster, store)
     return lambda size: ask(lambda: launcher.refusal(size))
 
 

@@ -20,13 +20,12 @@ from packaging.specifiers import SpecifierSet
 import stx
 from jobs import slots
 from jobs.launcher import Launcher
-from jobs.launchers.local import memory_gb
+from jobs.launchers.local import LocalLauncher, memory_gb
 from jobs.spec import Resources
 from stx.config.cluster import Cluster, Layout, StageResources
 from stx.report.words import plural
 from stx.stages.base import layout_of, layouts_of, request
 from stx.verbs.check import Check, fail, good, warn
-from stx.verbs.launching import launcher_of
 from stx.verbs.refuse import missing_program, path_with
 
 ROOT = Path(stx.__file__).parents[1]
@@ -50,7 +49,7 @@ def machine(cluster: Cluster) -> Iterator[Check]:
     yield from packages(requirements(), installed=versions(), pins=pins(PINS))
     yield from worker()
     if cluster.launcher == "local":
-        yield from sizes(cluster, launcher_of(cluster), there=f"{plural(slots.cores(), 'core')} for jobs")
+        yield from sizes(cluster, LocalLauncher(), there=f"{plural(slots.cores(), 'core')} for jobs")
         yield from crowd(cluster)
     yield from limits()
     yield from event_program(cluster)

@@ -63,7 +63,7 @@ def _attempts(planned: Planned) -> Attempts:
         store=planned.store,
         experiment=planned.experiment.name,
         token=0,
-        launcher=launcher_of(planned.cluster),
+        launcher=launcher_of(planned.cluster, planned.store),
         cluster=planned.cluster,
         code=snapshot.planned(planned.store),
         python=sys.executable,

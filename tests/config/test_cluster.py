@@ -138,10 +138,9 @@ def test_dump_is_json_that_reads_back(parse):
     ("text", "place", "words"),
     [
         ("launchr: local", ":1: launchr = local", 'did you mean "launcher"'),
-        ("poll_s: 1\nlauncher: ray", ":1: ray.address", "is missing"),
         ("launcher: ray\nray: {address: auto}", ":2: ray.address = auto", "HOST:PORT of the cluster's head"),
         ("launcher: ray\nray: {address: 'a:1', token: t}", ":2: ray.token = t", "an absolute path"),
-        ("launcher: ray\nray: {address: 'a:1', nodes: 2}", ":2: ray.nodes = 2", "no such option"),
+        ("launcher: ray\nray: {address: 'a:1', nodes: 2}", ":2: ray.nodes = 2", "has no effect beside address"),
         ("launcher: ray\nray: {address: 'a:1'}\nslurm: {}", ":3: slurm", "has no effect with launcher: ray"),
         ("launcher: slurm\nray: {address: 'a:1'}", ":2: ray", "remove it, or say launcher: ray"),
         ("launcher: pbs", ":1: launcher = pbs", "known: local"),

@@ -23,6 +23,7 @@ from typing import Any
 
 from jobs import files, typed
 from jobs.files import AttemptDir
+from jobs.launcher import Refused
 from jobs.launchers.ray import nodes, request
 from jobs.launchers.ray.group import Group
 from jobs.launchers.ray.line import Line, RayError, Where
@@ -37,6 +38,13 @@ SLACK_S = 10.0
 HEAD_LOST_S = 75.0  # Ray's nodes look for a head that is gone for 60 s
 
 
+class NoCluster(Refused):
+    """None of ours is up now. Jobs of earlier ones are judged all the same; new ones wait."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(words, later=True)
+
+
 class RayLauncher:
     """jobs.launcher.Launcher on one cluster, or on those that follow each other at one place. Its only state: the line
     to a driver, what it said of the nodes, since when jobs are without actors, or cancelled, and which were asked
@@ -44,11 +52,20 @@ class RayLauncher:
     when the outcomes of its ranks were all that anybody wanted to know.
     """
 
-    def __init__(self, name: str, where: Callable[[], Where], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        name: str,
+        where: Callable[[], Where],
+        *,
+        expected: Callable[[], Sequence[Node]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._name = name
         self._where = where
+        self._expected = expected
         self._clock = clock
         self._line: Line | None = None
+        self._at: Where | None = None
         self._nodes_now: list[Node] = []
         self._nodes_asked_at: float | None = None
         self._alone: dict[str, float] = {}
@@ -60,8 +77,11 @@ class RayLauncher:
         return f"ray:{self._name}"
 
     def refusal(self, resources: Resources) -> str | None:
-        """Why no job of this size could ever run there, by what the cluster's nodes have."""
-        return nodes.refusal(self._nodes(), resources)
+        """Why no job of this size could ever run there, by what the cluster's nodes have, or will have: `expected`, of
+        one that may not be up yet; none of them says that nobody knows.
+        """
+        there = self._nodes() if self._expected is None else self._expected()
+        return nodes.refusal(there, resources) if there or self._expected is None else None
 
     def described(self) -> str:
         """What the cluster has."""
@@ -175,9 +195,12 @@ class RayLauncher:
         return Observation(JobState.ENDED, "its actors are gone")
 
     def _of_earlier(self, handle: Handle, attempt_dir: Path) -> Observation:
-        """A job of a cluster that is gone, as far as can be known: its nodes may not have noticed yet."""
+        """A job of a cluster that is gone, as far as can be known: its nodes may not have noticed yet. One that never
+        began is nobody's loss.
+        """
         if self._is_over(handle, attempt_dir, within_s=HEAD_LOST_S):
-            return Observation(JobState.ENDED, "its Ray cluster is gone")
+            cause = None if AttemptDir(attempt_dir).started.exists() else Cause.PREEMPT
+            return Observation(JobState.ENDED, "its Ray cluster is gone", cause)
         return Observation(JobState.UNKNOWN, "its Ray cluster is gone; ranks that are left save and end")
 
     def _is_over(self, handle: Handle, attempt_dir: Path, *, within_s: float) -> bool:
@@ -193,7 +216,9 @@ class RayLauncher:
 
     @property
     def _session(self) -> str:
-        return self._connected().session
+        with suppress(NoCluster):
+            return self._connected().session
+        return ""
 
     def _group(self, handle: Handle) -> Group | None:
         """What there is of a job of this session."""
@@ -202,7 +227,9 @@ class RayLauncher:
         return next((one for one in groups if one.number == number), None)
 
     def _groups(self, tags: Sequence[str]) -> list[Group]:
-        return [typed.build(Group, record) for record in self._ask("groups", tags=list(tags))]
+        with suppress(NoCluster):
+            return [typed.build(Group, record) for record in self._ask("groups", tags=list(tags))]
+        return []
 
     def _nodes(self) -> list[Node]:
         """All nodes, not older than some seconds."""
@@ -221,8 +248,16 @@ class RayLauncher:
             raise
 
     def _connected(self) -> Line:
+        """To the cluster that is there now: one of ours that is about to end is not there any more."""
+        try:
+            where = self._where()
+        except NoCluster:
+            self.close()
+            raise
+        if where != self._at:
+            self.close()
         if self._line is None:
-            self._line = Line(self._where())
+            self._line, self._at = Line(where), where
         return self._line
 
 

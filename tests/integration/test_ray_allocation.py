@@ -1,0 +1,175 @@
+"""Ray inside a Slurm allocation, on a real Slurm and a real Ray: it comes up and goes down without leaving anything,
+and an experiment outlives the allocations that are taken from it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jobs import processes
+from stx.paths import Store
+from tests.integration.conftest import MICRO
+from tests.slurm_cluster import wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+CLUSTER = """\
+launcher: ray
+name: rays
+store: {folder}/store
+poll_s: 0.5
+backoff_s: [0]
+stop_lead_s: 10
+checkpoint: {{every_s: 30}}
+ray: {{where: slurm, nodes: 2, time: 10m, cpus_per_node: 2, mem_gb: 3, join_s: 120}}
+slurm: {{partition: low}}
+stages:
+  default: {{cpus_per_rank: 1, mem_gb: 0.5, time: 10m}}
+"""
+# It works until a file is there; asked to leave, it saves and yields.
+EXPERIMENT = """\
+name: waits
+stages:
+  first: {{kind: command, version: "1", argv: [sh, -c, "{program}"]}}
+  second: {{kind: command, version: "2", argv: [sh, -c, "{program}"]}}
+"""
+PROGRAM = "trap 'exit 75' USR2 TERM; echo run >> $STX_OUTPUT/runs; until [ -e {folder}/go ]; do sleep 0.2; done"
+
+
+class Site:
+    """A cluster file for the devcluster, and what people do with it."""
+
+    def __init__(self, devcluster, folder: Path) -> None:
+        self.devcluster = devcluster
+        self.folder = folder
+        self.store = Store(folder / "store")
+        self.env = {**devcluster.env, "PYTHONPATH": str(ROOT), "HOME": str(folder), "NO_COLOR": "1"}
+        (folder / "cluster.yaml").write_text(CLUSTER.format(folder=folder))
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-m", "stx.cli", *arguments, "--cluster", "cluster.yaml"]
+        with (self.folder / "out").open("a") as out:
+            return subprocess.Popen(argv, cwd=self.folder, env=self.env, stdout=out, stderr=subprocess.STDOUT)
+
+    def run(self, *arguments: str, limit: float = 300) -> str:
+        argv = [sys.executable, "-m", "stx.cli", *arguments, "--cluster", "cluster.yaml"]
+        done = subprocess.run(argv, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=limit)
+        assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}\n{self.words()}"
+        return done.stdout
+
+    def status(self) -> dict:
+        return json.loads(self.run("ray", "status", "--json"))
+
+    def jobs(self) -> list[str]:
+        return self.devcluster.command("squeue", "-h", "-o", "%i %j %T").splitlines()
+
+    def words(self) -> str:
+        logs = [self.folder / "out", *self.store.root.glob("ray/*/*/*")]
+        texts = [f"{path}:\n{path.read_text(errors='replace')[-2000:]}" for path in logs if path.is_file()]
+        return "\n".join(texts)
+
+    def processes(self) -> list[list[bytes]]:
+        """Whatever runs that was told of this folder, or that Ray started: their own words."""
+        found = []
+        for process in processes.every():
+            words = processes.arguments(process.pid)
+            told = b"\0".join(words) + (processes.variable(process.pid, "HOME") or "").encode()
+            if process.pid != os.getpid() and str(self.folder).encode() in told:
+                found.append(words)
+        return found
+
+
+@pytest.fixture
+def site(devcluster, tmp_path):
+    made = Site(devcluster, tmp_path)
+    yield made
+    devcluster.clean()
+    left = made.processes()
+    for process in processes.every():
+        if processes.variable(process.pid, "HOME") == str(tmp_path):
+            os.kill(process.pid, signal.SIGKILL)
+    assert not left, f"left behind: {left}\n{made.words()}"
+
+
+@pytest.mark.sampled(seconds=60)
+def test_a_cluster_comes_up_in_an_allocation_says_where_it_is_and_goes_down(site):
+    assert "rays: UP, job" in site.run("ray", "up")
+    found = site.status()
+    assert found["state"] == "UP" and found["record"]["nodes"] == 2
+    assert len({node["name"] for node in found["nodes"]}) == 2
+    assert all(node["step"] == "UP" for node in found["nodes"])
+    assert found["record"]["via"][:2] == ["srun", f"--jobid={found['job_id']}"]
+    token = Path(found["record"]["token"])
+    assert token.stat().st_mode & 0o777 == 0o600 and not token.is_relative_to(site.store.root)
+    told = json.loads(site.run("dashboard", "--json"))
+    assert told["url"] == found["record"]["dashboard"] and told["tunnel"].startswith("ssh -N -L ")
+    assert "none is added" in site_err(site, "ray", "up")
+    site.run("ray", "down")
+    assert site.status()["state"] == "OVER" and not token.exists()
+    wait_for(lambda: not site.jobs(), limit=30, seen=site.jobs)
+    wait_for(lambda: not site.processes(), limit=30, seen=site.processes)
+
+
+def site_err(site: Site, *arguments: str) -> str:
+    argv = [sys.executable, "-m", "stx.cli", *arguments, "--cluster", "cluster.yaml"]
+    done = subprocess.run(argv, cwd=site.folder, env=site.env, capture_output=True, text=True, timeout=120)
+    return done.stderr
+
+
+@pytest.mark.sampled(seconds=150)
+def test_an_experiment_goes_on_in_the_next_allocation_when_one_was_preempted(site):
+    program = PROGRAM.format(folder=site.folder)
+    (site.folder / "waits.yaml").write_text(EXPERIMENT.format(program=program))
+    submit = site.start("submit", "waits.yaml", "--foreground")
+    try:
+        wait_for(lambda: runs(site) == [1, 1], limit=150, seen=site.words)
+        high = site.devcluster.sbatch("sleep 3", "-p", "high", "-N4", "--exclusive", "-o", "/dev/null")
+        wait_for(lambda: runs(site) == [2, 2], limit=200, seen=site.words)
+        assert site.devcluster.job(high)["JobState"] == "COMPLETED"
+        (site.folder / "go").touch()
+        assert submit.wait(120) == 0, site.words()
+    finally:
+        submit.kill()
+        submit.wait()
+    assert [path.name for path in sorted((site.store.root / "ray" / "rays").glob("0*"))] == ["001", "002"]
+    results = [outcomes(site, number) for number in ("001", "002")]
+    assert results == [["YIELDED", "YIELDED"], ["COMPLETED", "COMPLETED"]]
+    wait_for(lambda: not site.jobs(), limit=60, seen=site.jobs)
+    wait_for(lambda: not site.processes(), limit=30, seen=site.processes)
+
+
+def runs(site: Site) -> list[int]:
+    """How often each stage's program has begun so far."""
+    logs = site.store.stages.glob("command-*/attempts/*/output/runs")
+    begun: dict[str, int] = {}
+    for path in logs:
+        stage = path.parents[3].name
+        begun[stage] = max(begun.get(stage, 0), path.read_text().count("run"))
+    return sorted(begun.values())
+
+
+def outcomes(site: Site, attempt: str) -> list[str]:
+    found = site.store.stages.glob(f"command-*/attempts/{attempt}/outcome-0.json")
+    return [json.loads(path.read_text())["result"] for path in found]
+
+
+@pytest.mark.full
+def test_the_micro_experiment_on_two_nodes_of_an_allocation_gives_what_local_processes_give(site, micro):
+    began = time.monotonic()
+    submit = site.start("submit", str(MICRO), "--foreground")
+    try:
+        assert submit.wait(500) == 0, site.words()
+    finally:
+        submit.kill()
+        submit.wait()
+    results = sorted(site.store.root.glob("stages/**/artifact.json"))
+    digests = {str(one.parent.relative_to(site.store.root)): json.loads(one.read_text())["digest"] for one in results}
+    assert digests == micro.digests() and digests
+    assert time.monotonic() - began < 500
