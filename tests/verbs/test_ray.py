@@ -1,6 +1,7 @@
 """`stx ray` and `stx dashboard` where there is nothing to bring up: what they refuse, and what they say."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_a_launcher_without_ray_clusters_is_refused(write):
 def test_a_cluster_that_somebody_else_keeps_is_not_brought_up(write):
     with pytest.raises(ConfigError, match="somebody else keeps") as caught:
         ray.up(cluster=write("{address: '10.0.0.1:6379'}"), store=None, nodes=None, time_limit=None, wait=True)
-    assert caught.value.where.endswith("mine.yaml:3: ray.address = 10.0.0.1:6379")
+    assert caught.value.where.endswith('mine.yaml:3: ray.address = "10.0.0.1:6379"')
 
 
 def test_what_is_typed_is_checked_as_the_file_is(write):
@@ -115,7 +116,7 @@ def test_jobs_are_planned_by_what_the_nodes_will_have(write, monkeypatch):
     cluster = load_cluster(write("{nodes: 2, mem_gb: 8}"))
     first, second = expected.nodes_of(cluster)
     assert (first.cpus, second.cpus) == (2, 2) and first.memory_gb < second.memory_gb < 8
-    launcher = launcher_of(cluster, Store("/nowhere"))
+    launcher = launcher_of(cluster, Store(Path("/nowhere")))
     assert launcher.refusal(Resources(nodes=2, mem_gb=1)) is None
     assert "takes 3 CPUs" in launcher.refusal(Resources(cpus_per_rank=3))
     assert isinstance(first, Node)
