@@ -69,7 +69,7 @@ def test_the_port_of_the_dashboard_that_somebody_has_is_named(make):
     assert f"port {port} is taken" in nodes.over.words and nodes.over.cause is Cause.SETUP
 
 
-@pytest.mark.sampled(seconds=30)
+@pytest.mark.sampled(seconds=40)
 def test_a_port_that_somebody_takes_at_the_last_moment_costs_a_try_and_not_the_cluster(make, tmp_path):
     """The node believes that a taken port is free, once; the rest is real."""
     (tmp_path / "sitecustomize.py").write_text(
@@ -127,7 +127,7 @@ def test_a_token_that_is_not_seen_on_the_node_is_named(make):
     assert "the token /nonexistent/token is not seen on this node" in nodes.over.words
 
 
-@pytest.mark.sampled(seconds=30)
+@pytest.mark.sampled(seconds=75)
 def test_a_supervisor_that_is_killed_takes_its_ray_along(make):
     nodes = make()
     nodes.start()

@@ -105,7 +105,7 @@ def test_a_node_offers_what_slurm_gave_us_less_what_ray_takes():
 
 
 def test_a_network_that_is_not_there_is_an_error_with_those_that_are():
-    with pytest.raises(place.NoAddress, match=r"interface: ib7}} has no address here; there are .*\(\d"):
+    with pytest.raises(place.NoAddress, match=r"interface: ib7} has no address here; there are .*\(\d"):
         place.address(interface="ib7", head=None)
 
 

@@ -102,6 +102,7 @@ class Node:
 
     def _start(self) -> None:
         """Ray of this node, from nothing to registered."""
+        self._obey()  # a cluster that is over has no token any more
         if not Path(self._asked.token).is_file():
             raise ours.Failed(f"the token {self._asked.token} is not seen on this node: is its folder mounted here?")
         joined = None if self._here.is_head else self._find_head()
@@ -207,6 +208,10 @@ class Node:
     def _heed(self) -> None:
         """Sleep a moment; Stopped when this is to end."""
         self._rest()
+        self._obey()
+
+    def _obey(self) -> None:
+        """Stopped where somebody wants us to end, or the cluster has ended without us."""
         if self._heard.came is not None:
             raise Stopped(f"{self._heard.came.name} came")
         with contextlib.suppress(OSError, ValueError):  # a store that stands still ends nobody
