@@ -15,6 +15,20 @@ from filelock import FileLock
 
 HERE = Path(__file__).parent
 MICRO = HERE / "micro.yaml"
+QUICKSTART = HERE.parents[1] / "configs" / "quickstart.yaml"
+# The same file with fewer steps and samples: nothing else is changed.
+SHORT = {
+    "stages.vae.steps": "60",
+    "stages.judge.steps": "60",
+    "stages.vanilla.steps": "30",
+    "stages.vanilla.milestones": "[12, 24, 30]",
+    "defaults.train.steps": "24",
+    "defaults.train.milestones": "[12, 24]",
+    "stages.features.draws": "1",
+    "stages.samples.num_samples": "100",
+    "stages.samples.sampler.steps": "8",
+}
+SHORTENED = (str(QUICKSTART), *(word for path, value in SHORT.items() for word in ("--set", f"{path}={value}")))
 
 
 @dataclass
@@ -100,15 +114,32 @@ def stx(new_stx: Callable[[str], Stx]) -> Stx:
 
 
 @pytest.fixture(scope="session")
-def micro(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Stx:
-    """The micro experiment, run once for all test processes and never touched: what killed runs are compared with."""
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[..., Stx]:
+    """Runs an experiment once for all test processes; what it printed is in `said`."""
     base = tmp_path_factory.getbasetemp()
-    runner = Stx((base if worker_id == "master" else base.parent) / "micro")
-    with FileLock(f"{runner.folder}.lock"):
-        if not runner.folder.exists():
-            runner.folder.mkdir()
-            runner.run("submit", str(MICRO))
-    return runner
+
+    def run(name: str, *submit: str) -> Stx:
+        runner = Stx((base if worker_id == "master" else base.parent) / name)
+        with FileLock(f"{runner.folder}.lock"):
+            if not runner.folder.exists():
+                runner.folder.mkdir()
+                done = runner.run("submit", *submit, limit=1200)
+                (runner.folder / "said").write_text(done.stdout + done.stderr)
+        return runner
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def micro(once: Callable[..., Stx]) -> Stx:
+    """The micro experiment, never touched: what killed runs are compared with."""
+    return once("micro", str(MICRO))
+
+
+@pytest.fixture(scope="session")
+def short(once: Callable[..., Stx]) -> Stx:
+    """The shortened quickstart, never touched: what it is compared with elsewhere."""
+    return once("short", *SHORTENED)
 
 
 @pytest.fixture

@@ -15,9 +15,8 @@ import pytest
 
 from stx.paths import StageDir
 from stx.report import history
-from tests.integration.conftest import MICRO, Stx
+from tests.integration.conftest import MICRO, QUICKSTART, SHORTENED, Stx
 from tests.integration.slurm.conftest import OnSlurm
-from tests.integration.test_quickstart import CONFIG, SHORT
 from tests.slurm_cluster import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.sampled(seconds=120)]
@@ -151,11 +150,10 @@ def test_preempted_at_random_it_ends_in_the_payloads_of_an_untouched_local_run(
 @pytest.mark.full
 @pytest.mark.timeout(3600)
 def test_the_quickstart_with_its_sweep_preempted_at_random_trains_every_image_once(slurm, new_stx, record_property):
-    sets = SHORT | {"defaults.train.log_every": "1"}
-    words = [word for path, value in sets.items() for word in ("--set", f"{path}={value}")]
+    words = [*SHORTENED[1:], "--set", "defaults.train.log_every=1"]
     local = new_stx("local")
-    local.run("submit", str(CONFIG), *words, limit=1200)
-    figures = preempted_at_random(slurm, CONFIG, *words)
+    local.run("submit", str(QUICKSTART), *words, limit=1200)
+    figures = preempted_at_random(slurm, QUICKSTART, *words)
     record_property("figures", figures)
     assert slurm.stx.digests() == local.digests(), figures
     runs = list(slurm.stx.store.glob("stages/train-*"))

@@ -80,6 +80,7 @@ def environment(*, token: str, extra: Mapping[str, str], base: Mapping[str, str]
         "RAY_AUTH_TOKEN_PATH": token,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_memory_monitor_refresh_ms": "0",
+        "RAY_worker_niceness": "0",  # jobs are what the node is for
         "RAY_kill_child_processes_on_worker_exit": "false",
         "RAY_process_group_cleanup_enabled": "false",
         "RAY_gcs_create_placement_group_retry_max_interval_ms": "200",  # a job starts soon after another has ended

@@ -19,7 +19,7 @@ import pytest
 
 from tests.slurm_cluster import wait_for
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.sampled(seconds=90)]
 
