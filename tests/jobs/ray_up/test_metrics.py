@@ -70,4 +70,4 @@ def test_the_provisioning_files_name_one_data_source():
     board = json.loads((GRAFANA / "dashboards" / "stx.json").read_text())
     assert {panel["datasource"]["uid"] for panel in board["panels"]} == {source["uid"]}
     (scrape,) = yaml.safe_load((GRAFANA / "prometheus.yml").read_text())["scrape_configs"]
-    assert scrape["file_sd_configs"][0]["files"] == ["/stx-ray/*/targets.json"]
+    assert scrape["file_sd_configs"][0]["files"] == ["/stx-ray/targets/*.json"]

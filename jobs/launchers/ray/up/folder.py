@@ -9,7 +9,7 @@
       logs-<k>/      the ends of Ray's own logs, of a node that failed
       stop.json      somebody wants it to end
       over.json      how it ended; the first word stands, and every node that sees it ends, too
-    <store>/ray/<cluster name>/targets.json    for Prometheus (file_sd): where the numbers of the nodes that are up are
+    <store>/ray/targets/<cluster name>.json    for Prometheus (file_sd): where the numbers of the nodes that are up are
 
 The address that launchers read is elsewhere: <store>/ray/<cluster name>.json (jobs/launchers/ray/record.py).
 """
@@ -142,8 +142,11 @@ class ClusterFolder:
 
     @property
     def targets(self) -> Path:
-        """Where Prometheus finds the numbers; one file for all clusters of the name, which come one after another."""
-        return self.path.parent / "targets.json"
+        """Where Prometheus finds the numbers; one file for all clusters of the name, which come one after another. All
+        names are in one folder: Prometheus takes a pattern in the last part of a path only.
+        """
+        clusters = self.path.parent
+        return clusters.parent / "targets" / f"{clusters.name}.json"
 
     def node(self, number: int) -> Path:
         """What a node says of itself."""
@@ -192,6 +195,7 @@ def ask_to_end(folder: ClusterFolder, words: str) -> None:
 def save_targets(folder: ClusterFolder, *, cluster: str, targets: Sequence[str]) -> None:
     """As Prometheus reads it."""
     record = [{"targets": list(targets), "labels": {"cluster": cluster}}]
+    files.make_dir(folder.targets.parent)
     files.write(folder.targets, json.dumps(record).encode() + b"\n")
 
 
