@@ -252,10 +252,10 @@ class RayLauncher:
         try:
             where = self._where()
         except NoCluster:
-            self.close()
+            self._hang_up()
             raise
         if where != self._at:
-            self.close()
+            self._hang_up()
         if self._line is None:
             self._line, self._at = Line(where), where
         return self._line
