@@ -134,7 +134,7 @@ def _drive(
         planned.store,
         planned.graph,
         planned.cluster,
-        launcher_of(planned.cluster, planned.store),
+        launcher_of(planned.cluster, planned.store, experiment=planned.experiment.name),
         code=code,
         python=sys.executable,
         on_tick=on_tick,

@@ -25,25 +25,26 @@ JOB_S, LINK_S = 7 * 86400.0, 1800.0
 HELPER_GB = 2.0
 
 
-def launcher_of(cluster: Cluster, store: Store) -> Launcher:
+def launcher_of(cluster: Cluster, store: Store, *, experiment: str = "") -> Launcher:
     """A launcher for this cluster; the name was checked when the file was read. Of a Ray cluster of our own, the store
-    tells which one is up.
+    tells which one is up. `experiment`: for which, where a scheduler shows that.
     """
     if cluster.launcher == "ray":
-        return on_ray(cluster, store)
+        return on_ray(cluster, store, experiment=experiment)
     module = named.load("jobs.launchers", cluster.launcher)
     launcher: Launcher = getattr(module, f"{cluster.launcher.capitalize()}Launcher")()
     return launcher
 
 
-def on_ray(cluster: Cluster, store: Store) -> RayLauncher:
+def on_ray(cluster: Cluster, store: Store, *, experiment: str = "") -> RayLauncher:
     """On an existing cluster, whose address was checked when the file was read, or on whichever of ours is up."""
     asked = cluster.ray
+    about = {"experiment": experiment, "store": str(store.root)} if experiment else {}
     if asked.address is not None:
         where = Where(asked.address, token=asked.token or "", via=tuple(asked.via))
-        return RayLauncher(where.address, lambda: where)
+        return RayLauncher(where.address, lambda: where, about=about)
     path = store.ray(cluster.name)
-    return RayLauncher(str(path), lambda: _ours(path), expected=lambda: expected.nodes_of(cluster))
+    return RayLauncher(str(path), lambda: _ours(path), expected=lambda: expected.nodes_of(cluster), about=about)
 
 
 def _ours(path: Path) -> Where:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jobs import files, typed
@@ -58,11 +59,13 @@ class RayLauncher:
         where: Callable[[], Where],
         *,
         expected: Callable[[], Sequence[Node]] | None = None,
+        about: Mapping[str, str] = MappingProxyType({}),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._where = where
         self._expected = expected
+        self._about = about
         self._clock = clock
         self._line: Line | None = None
         self._at: Where | None = None
@@ -257,7 +260,7 @@ class RayLauncher:
         if where != self._at:
             self._hang_up()
         if self._line is None:
-            self._line, self._at = Line(where), where
+            self._line, self._at = Line(where, about=self._about), where
         return self._line
 
 

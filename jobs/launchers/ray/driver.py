@@ -1,7 +1,8 @@
 """The Ray driver: a child of the coordinator, which knows no Ray. One JSON object a line, questions on standard input,
 answers on standard output.
 
-    {"address": "10.0.0.7:6379"}                        first: connect; {"said": the session}
+    {"address": "10.0.0.7:6379", "about": {...}}        first: connect; {"said": the session}. What it is about is
+                                                        shown as the metadata of this job by Ray's dashboard
     {"ask": "nodes"}                                    jobs/launchers/ray/nodes.py
     {"ask": "submit", "request": {...}}                 jobs/launchers/ray/request.py; the number of its placement
                                                         group, null where its name is taken
@@ -32,6 +33,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import AuthenticationError, RayActorError, RayError
+from ray.job_config import JobConfig
 from ray.util.placement_group import (
     get_placement_group,
     placement_group,
@@ -53,9 +55,15 @@ class Driver:
     begin, with Ray's words; only the driver that made it learns that.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, about: Mapping[str, str]) -> None:
         _look(address)
-        ray.init(address=address, namespace=names.NAMESPACE, log_to_driver=False, logging_level=logging.WARNING)
+        ray.init(
+            address=address,
+            namespace=names.NAMESPACE,
+            job_config=JobConfig(metadata=dict(about)),
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
         ray.cloudpickle.register_pickle_by_value(actor)
         self._rank = ray.remote(actor.Rank)
         self._begun: dict[Any, str] = {}
@@ -203,7 +211,7 @@ def main() -> int:
 
     asked = questions()
     try:
-        driver = Driver(next(asked)["address"])
+        driver = Driver(**next(asked))
     except (RayError, OSError, RuntimeError, ValueError) as error:
         tell({"error": f"{error}"})
         return 1

@@ -42,9 +42,11 @@ class Where:
 
 
 class Line:
-    """One driver, connected; RayError where that fails. `session`: Ray's name of the cluster, which no other has."""
+    """One driver, connected; RayError where that fails. `session`: Ray's name of the cluster, which no other has;
+    `about`: what people see of it in Ray's dashboard.
+    """
 
-    def __init__(self, where: Where) -> None:
+    def __init__(self, where: Where, *, about: Mapping[str, str]) -> None:
         self._where = where
         self._rest = b""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the child
@@ -58,7 +60,7 @@ class Line:
         assert self._child.stdin is not None and self._child.stdout is not None, "both are pipes"
         self._input, self._output = self._child.stdin, self._child.stdout
         try:
-            self.session: str = self._exchange({"address": where.address}, within_s=CONNECT_S)
+            self.session: str = self._exchange({"address": where.address, "about": dict(about)}, within_s=CONNECT_S)
         except RayError:
             self.close()
             raise

@@ -27,7 +27,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 PROMETHEUS = shutil.which("prometheus")
 GRAFANA = ROOT / "tools" / "grafana"
 ABSENT_HERE = {"Teacher", "GPU memory", "GPUs of nodes"}  # a run without a teacher, on nodes without GPUs
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.sampled(seconds=90)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.sampled(seconds=75)]
 
 CLUSTER = """\
 launcher: ray
@@ -103,12 +103,17 @@ def test_the_page_shows_the_actors_by_name_to_those_who_have_the_token(live):
     assert told["here"] and told["tunnel"] is None
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"{told['url']}/logical/actors", timeout=10)
+    secret = Path(told["token"]).read_text()
+    asked = urllib.request.Request(f"{told['url']}/api/jobs/", headers={"Authorization": f"Bearer {secret}"})
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        jobs = json.load(answer)
+    assert {"experiment": "live", "store": f"{live.folder}/store"} in [job["metadata"] for job in jobs]
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = running.new_context(viewport={"width": 1500, "height": 800}).new_page()
         page.goto(f"{told['url']}/#/actors")
         field = page.get_by_placeholder("Enter your authentication token")
-        field.fill(Path(told["token"]).read_text())
+        field.fill(secret)
         field.press("Enter")
         page.get_by_text(re.compile("live/run rank 0")).first.wait_for(timeout=60_000)
         if kept := os.environ.get("STX_SCREENSHOT"):
