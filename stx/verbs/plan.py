@@ -83,9 +83,9 @@ def prepare(
             hint="choose another --store",
         ) from error
     lines = plan.lines(graph, seen, previous=previous, place=place_in(experiment))
-    refuse_impossible(lines, experiment=experiment, cluster=where, store=place)
-    first = {node.spec.kind: node for node in graph.nodes}
     refusal = refusal_of(where, place)
+    refuse_impossible(lines, experiment=experiment, cluster=where, refusal=refusal)
+    first = {node.spec.kind: node for node in graph.nodes}
     chosen = {kind: layouts.choose(layouts.planned(node, where), refusal=refusal) for kind, node in first.items()}
     bill = plan.bill(graph, lines, where, seen=seen, ranks={kind: one.ranks for kind, one in chosen.items()})
     return Planned(file, experiment, where, place, graph, previous, lines, bill, chosen)

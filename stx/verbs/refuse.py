@@ -17,22 +17,27 @@ from stx.config.load import Experiment
 from stx.coordinator import layouts
 from stx.coordinator.attempts import ask
 from stx.errors import PlanError
-from stx.paths import Store
 from stx.plan import PlanLine
-from stx.verbs.launching import helper_size, helpers_of, refusal_of
+from stx.verbs.launching import helper_size, helpers_of
 
 RUNNABLE = "give the path of a program that can be run, or the name of one that is on PATH"
 
 
-def refuse_impossible(lines: Sequence[PlanLine], *, experiment: Experiment, cluster: Cluster, store: Store) -> None:
-    """PlanError for the first stage that could never run, or for an on_event that nobody could start."""
+def refuse_impossible(
+    lines: Sequence[PlanLine],
+    *,
+    experiment: Experiment,
+    cluster: Cluster,
+    refusal: Callable[[Resources], str | None],
+) -> None:
+    """PlanError for the first stage that could never run, by `refusal`, or for an on_event that nobody could start."""
     missing = missing_program(cluster.on_event[0]) if cluster.on_event else ""
     if missing:
         raise PlanError(missing, where=f"cluster {cluster.name}: on_event", hint=RUNNABLE)
     todo = [line for line in lines if str(line.verb) != "cached"]
     if todo and cluster.coordinator.where in IN_JOBS:
         _refuse_home(cluster)
-    _refuse_sizes(todo, cluster=cluster, refusal=refusal_of(cluster, store))
+    _refuse_sizes(todo, cluster=cluster, refusal=refusal)
     if cluster.launcher == "local":  # the jobs see the programs that are seen from here
         _refuse_programs(todo, experiment=experiment)
         reason = slots.refusal(slots.default_dir())

@@ -235,11 +235,16 @@ class RayLauncher:
         return []
 
     def _nodes(self) -> list[Node]:
-        """All nodes, not older than some seconds."""
+        """All nodes, not older than some seconds. Who only wants to know that keeps no driver: one whose cluster dies
+        takes a core, and makes the next cluster's head take one.
+        """
         now = self._clock()
         if self._nodes_asked_at is None or now - self._nodes_asked_at >= NODES_FRESH_S:
+            alone = self._line is None
             self._nodes_now = [typed.build(Node, record) for record in self._ask("nodes")]
             self._nodes_asked_at = now
+            if alone:
+                self._hang_up()
         return self._nodes_now
 
     def _ask(self, question: str, **about: Any) -> Any:
