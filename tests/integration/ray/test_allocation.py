@@ -16,7 +16,7 @@ from stx.paths import Store
 from tests.slurm_cluster import wait_for
 
 ROOT = Path(__file__).resolve().parents[3]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(800)]
 
 CLUSTER = """\
 launcher: ray
@@ -121,16 +121,40 @@ def site_err(site: Site, *arguments: str) -> str:
     return done.stderr
 
 
-@pytest.mark.sampled(seconds=150)
-def test_an_experiment_goes_on_in_the_next_allocation_when_one_was_preempted(site):
+def preempt(site: Site) -> None:
+    """A partition that goes first takes all nodes for a moment."""
+    site.devcluster.sbatch("sleep 3", "-p", "high", "-N4", "--exclusive", "-o", "/dev/null")
+
+
+def kill_the_head(site: Site) -> None:
+    """The supervisor of the first node, and with it the head of Ray."""
+    told = json.loads((site.store.root / "ray/rays/001/node-0.json").read_text())
+    os.kill(int(told["process"].partition(":")[0]), signal.SIGKILL)
+
+
+def wait(site: Site) -> None:
+    """Nothing: its time ends."""
+
+
+@pytest.mark.parametrize(
+    ("happens", "time"),
+    [
+        pytest.param(preempt, "10m", marks=pytest.mark.sampled(seconds=110)),
+        pytest.param(kill_the_head, "10m", marks=pytest.mark.sampled(seconds=110)),
+        pytest.param(wait, "2m", marks=pytest.mark.full),
+    ],
+    ids=["preempted", "head killed", "time limit"],
+)
+def test_an_experiment_goes_on_in_the_next_allocation_when_one_was_taken_away(happens, time, site):
+    file = site.folder / "cluster.yaml"
+    file.write_text(file.read_text().replace("time: 10m, cpus_per_node", f"time: {time}, cpus_per_node"))
     program = PROGRAM.format(folder=site.folder)
     (site.folder / "waits.yaml").write_text(EXPERIMENT.format(program=program))
     submit = site.start("submit", "waits.yaml", "--foreground")
     try:
         wait_for(lambda: runs(site) == [1, 1], limit=150, seen=site.words)
-        high = site.devcluster.sbatch("sleep 3", "-p", "high", "-N4", "--exclusive", "-o", "/dev/null")
-        wait_for(lambda: runs(site) == [2, 2], limit=200, seen=site.words)
-        assert site.devcluster.job(high)["JobState"] == "COMPLETED"
+        happens(site)
+        wait_for(lambda: runs(site) == [2, 2], limit=300, seen=site.words)
         (site.folder / "go").touch()
         assert submit.wait(120) == 0, site.words()
     finally:

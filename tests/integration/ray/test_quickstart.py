@@ -10,14 +10,6 @@ from tests.slurm_cluster import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
-IN_SLURM = """\
-launcher: ray
-poll_s: 0.5
-ray: {where: slurm, nodes: 2, time: 1h, cpus_per_node: 2, mem_gb: 5}
-slurm: {partition: low}
-stages: {default: {mem_gb: 1, time: 20m}}
-"""
-
 
 def test_on_a_cluster_of_four_cpus_that_stx_starts_and_ends(stx, short):
     stx.env |= {"HOME": str(stx.folder), "STX_CORES": "4"}
@@ -38,9 +30,7 @@ def test_on_two_nodes_of_a_cluster_that_was_there(ray, short):
 def test_on_two_nodes_of_an_allocation(devcluster, stx, short):
     devcluster.clean()
     stx.env |= {"HOME": str(stx.folder), "SLURM_CONF": str(devcluster.conf)}
-    file = stx.folder / "cluster.yaml"
-    file.write_text(IN_SLURM)
-    stx.run("submit", *SHORTENED, "--cluster", str(file), "--foreground", limit=1400)
+    stx.run("submit", *SHORTENED, "--cluster", "ray-on-slurm", "--foreground", limit=1400)
     assert stx.digests() == short.digests()
     wait_for(lambda: not devcluster.command("squeue", "-h").strip(), limit=60)
     wait_for(lambda: not of_home(str(stx.folder)), limit=60, seen=lambda: of_home(str(stx.folder)))
