@@ -1,11 +1,13 @@
 """`stx submit --cluster ray.yaml` as a person types it, on a real Ray: two nodes of this machine."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from jobs import processes
 from jobs.contract import until
 from jobs.launchers.ray import RayLauncher
 from tests.integration.conftest import Stx
@@ -29,11 +31,11 @@ stages:
 
 @dataclass
 class OnRay:
-    """A store, a cluster file, and stx on a real Ray."""
+    """A store, a cluster file, and stx on a real Ray; without `cluster` and `launcher` on one that it starts."""
 
     stx: Stx
-    cluster: RayCluster
-    launcher: RayLauncher
+    cluster: RayCluster | None
+    launcher: RayLauncher | None
 
     @property
     def file(self) -> Path:
@@ -66,3 +68,9 @@ def ray(stx: Stx, raycluster: RayCluster) -> Iterator[OnRay]:
 def ray_with_latents(with_latents: Stx, raycluster: RayCluster) -> Iterator[OnRay]:
     """The same, with images, autoencoder and latents of the micro experiment finished."""
     yield from on_ray_of(with_latents, raycluster)
+
+
+def of_home(home: Path) -> list[int]:
+    """Processes that were told of this home, but for this one."""
+    them = [one.pid for one in processes.every() if processes.variable(one.pid, "HOME") == str(home)]
+    return [pid for pid in them if pid != os.getpid()]

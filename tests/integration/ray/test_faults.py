@@ -2,6 +2,7 @@
 twice, and the weights are those of a local run.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -16,12 +17,23 @@ from stx.paths import StageDir
 from stx.report import history
 from tests import ray_cluster
 from tests.integration.conftest import Stx
-from tests.integration.ray.conftest import OnRay, on_ray_of
+from tests.integration.ray.conftest import OnRay, of_home, on_ray_of
 from tests.integration.slurm.test_training import LONG, check_that_every_image_was_trained_once
 from tests.jobs.ray.conftest import actor_of, supervisor_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.sampled(seconds=75)]
 
+OURS = """\
+launcher: ray
+ray: {cpus_per_node: 1, gpus_per_node: 0, mem_gb: 3}
+coordinator: {where: foreground}
+poll_s: 0.2
+lease_s: 20
+stop_lead_s: 8
+backoff_s: [0, 2]
+checkpoint: {every_s: 2, max_stall: 1}
+stages: {default: {mem_gb: 0.2, time: 20m}}
+"""
 EXPERIMENT = LONG.replace("STEPS", "2500")
 
 
@@ -131,3 +143,16 @@ def test_an_experiment_whose_head_was_killed_waits_and_goes_on_in_the_next_clust
     made.start("n4", cpus=1)
     training.end()
     training.check(untouched, ("YIELDED", ""))
+
+
+def test_a_cluster_of_our_own_whose_head_was_killed_is_followed_by_another_one(with_latents, untouched):
+    with_latents.env |= {"HOME": str(with_latents.folder)}
+    ours = OnRay(with_latents, None, None)
+    ours.file.write_text(OURS)
+    training = Training(ours)
+    told = json.loads((with_latents.store / "ray/cluster/001/node-0.json").read_text())
+    os.kill(int(told["process"].partition(":")[0]), signal.SIGKILL)
+    training.end()
+    training.check(untouched, ("YIELDED", ""))
+    assert [path.name for path in sorted((with_latents.store / "ray/cluster").glob("0*"))] == ["001", "002"]
+    until(lambda: not of_home(with_latents.folder), "nothing is left")

@@ -1,11 +1,9 @@
 """The shortened quickstart on a real Ray, wherever that runs, has the payloads of a local run."""
 
-import os
-
 import pytest
 
-from jobs import processes
 from tests.integration.conftest import SHORTENED
+from tests.integration.ray.conftest import of_home
 from tests.slurm_cluster import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -16,7 +14,7 @@ def test_on_a_cluster_of_four_cpus_that_stx_starts_and_ends(stx, short):
     stx.run("submit", *SHORTENED, "--cluster", "ray", limit=1400)
     assert stx.digests() == short.digests()
     assert set(stx.attempts().values()) == {1}
-    wait_for(lambda: not of_home(str(stx.folder)), limit=60, seen=lambda: of_home(str(stx.folder)))
+    wait_for(lambda: not of_home(stx.folder), limit=60, seen=lambda: of_home(stx.folder))
     assert "OVER" in stx.run("ray", "status", "--cluster", "ray").stdout
 
 
@@ -33,11 +31,4 @@ def test_on_two_nodes_of_an_allocation(devcluster, stx, short):
     stx.run("submit", *SHORTENED, "--cluster", "ray-on-slurm", "--foreground", limit=1400)
     assert stx.digests() == short.digests()
     wait_for(lambda: not devcluster.command("squeue", "-h").strip(), limit=60)
-    wait_for(lambda: not of_home(str(stx.folder)), limit=60, seen=lambda: of_home(str(stx.folder)))
-
-
-def of_home(home: str) -> list[int]:
-    """Processes that were told of this home, but for this one."""
-    return [
-        one.pid for one in processes.every() if one.pid != os.getpid() and processes.variable(one.pid, "HOME") == home
-    ]
+    wait_for(lambda: not of_home(stx.folder), limit=60, seen=lambda: of_home(stx.folder))
