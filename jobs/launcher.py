@@ -46,3 +46,6 @@ class Launcher(Protocol):
 
     def cancel(self, handle: Handle, attempt_dir: Path) -> None:
         """End the job now; idempotent."""
+
+    def close(self) -> None:
+        """Give back what this object holds; jobs run on."""

@@ -129,6 +129,9 @@ class LocalLauncher:
         else:
             _signal_all(live.all, signal.SIGKILL)
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def _command(self, job: JobSpec) -> list[str]:
         # -P: a folder named `jobs` where the submitter happens to stand is not this package.
         command = [sys.executable, "-P", "-m", "jobs.exec", "--slots", str(self._slots_dir)]

@@ -1,5 +1,6 @@
 """Being the coordinator: Ctrl-C, a closed terminal, the display, one pass, and what failed at the end."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -130,19 +131,21 @@ def _drive(
     on_tick: Callable[[State], None],
     once: bool = False,
 ) -> int:
-    return loop.drive(
-        planned.store,
-        planned.graph,
-        planned.cluster,
-        launcher_of(planned.cluster, planned.store, experiment=planned.experiment.name),
-        code=code,
-        python=sys.executable,
-        on_tick=on_tick,
-        stop=asked,
-        leave=asked.leave,
-        once=once,
-        accept_code=accept_code,
-    )
+    launcher = launcher_of(planned.cluster, planned.store, experiment=planned.experiment.name)
+    with contextlib.closing(launcher):
+        return loop.drive(
+            planned.store,
+            planned.graph,
+            planned.cluster,
+            launcher,
+            code=code,
+            python=sys.executable,
+            on_tick=on_tick,
+            stop=asked,
+            leave=asked.leave,
+            once=once,
+            accept_code=accept_code,
+        )
 
 
 @dataclass(frozen=True)

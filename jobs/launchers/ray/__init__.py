@@ -155,7 +155,7 @@ class RayLauncher:
             self._ask("call", group=asdict(group), method="end", arguments=[KILL_AFTER_S])
 
     def close(self) -> None:
-        """End the driver; jobs run on."""
+        """End the driver; jobs run on. What has ended without giving its place back does so now."""
         if self._line is not None and self._unended:
             with suppress(RayError):
                 self.poll((), {})

@@ -109,6 +109,9 @@ class SlurmLauncher:
         _note(AttemptDir(attempt_dir), cancel=True)
         self._scancel(handle.job_id)
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     @functools.cached_property
     def _site(self) -> site.Site:
         return site.ask()
