@@ -18,9 +18,11 @@ from tests import sampling
 from tests.ray_cluster import raycluster  # noqa: F401 - a fixture
 from tests.slurm_cluster import devcluster  # noqa: F401 - a fixture
 
-# A shell that starts us in the background has SIGINT ignored, and so would every program that a test interrupts.
+# A shell that starts us in the background has SIGINT ignored, nohup SIGHUP, and so would every program that a test ends.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_configure() -> None:

@@ -36,6 +36,9 @@ KNOWN = {
     "jobs/memory.py: read_text": SYSTEM,
     "jobs/launchers/slurm/probe.py: read_text": "what it wrote itself a moment ago, to see whether it comes back",
     "jobs/launchers/local.py: read_text": SYSTEM,
+    "jobs/launchers/ray/up/ports.py: read_text": SYSTEM,
+    "jobs/launchers/ray/line.py: json.loads": OWN,
+    "jobs/launchers/ray/driver.py: json.loads": "what the process that started us says",
 }
 
 

@@ -17,6 +17,7 @@ It is a process of its own because Ray ends the driver of a cluster whose head i
 ends with the pipe; jobs are detached actors, and do not need it.
 """
 
+import errno
 import json
 import logging
 import os
@@ -177,8 +178,8 @@ def _look(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_S).close()
     except OSError as error:
         raise ConnectionError(f"nobody answers there: {error}") from error
-    if path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
-        Path(path).read_bytes()
+    if (path := os.environ.get("RAY_AUTH_TOKEN_PATH")) and files.read(Path(path)) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     try:
         ray._raylet.GcsClient(address=address)
     except AuthenticationError as error:

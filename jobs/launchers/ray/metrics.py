@@ -5,7 +5,6 @@ actor that holds its place, and labelled so that a dashboard can be asked for on
 does not write has no series. Ray calls them ray_<name>, and exports them on every node's metrics port.
 """
 
-import json
 import threading
 import time
 from collections.abc import Mapping
@@ -88,8 +87,7 @@ def numbers(heart: Mapping[str, Any], lines: bytes) -> dict[str, float]:
 def _parsed(line: bytes) -> Mapping[str, Any] | None:
     """One line; None for one that is cut."""
     with suppress(ValueError):
-        found = json.loads(line)
-        return found if isinstance(found, dict) else None
+        return typed.mapping(line)
     return None
 
 

@@ -1,11 +1,12 @@
 """What a cluster says of itself, over the HTTP interface of its dashboard, with its token."""
 
-import json
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from jobs import files, typed
 
 LIMIT_S = 10.0
 LARGEST = 64 << 20
@@ -43,14 +44,11 @@ def alive(dashboard: str, token: Path) -> list[Alive]:
 def get(url: str, token: Path) -> dict[str, Any]:
     """One answer; Silent for everything else."""
     try:
-        secret = token.read_text(encoding="ascii").strip()
+        secret = (files.read(token) or b"").decode("ascii").strip()
         request = urllib.request.Request(url, headers={"Authorization": f"Bearer {secret}"})  # noqa: S310 - ours
         # A proxy of the site's knows nothing of 127.0.0.1.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=LIMIT_S) as stream:
-            found = json.loads(stream.read(LARGEST))
+            return typed.mapping(stream.read(LARGEST))
     except (OSError, ValueError) as error:
         raise Silent(f"{url}: {error}") from error
-    if not isinstance(found, dict):
-        raise Silent(f"{url}: no answer of Ray's")
-    return found
