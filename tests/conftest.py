@@ -34,7 +34,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Files with slow tests first, whole experiments before all: two processes then end at about the same time."""
+    """Files with slow tests first, whole experiments before all: all processes then end at about the same time."""
     sampling.sample(config, items)
     slow = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("full")}
     items.sort(key=lambda item: (item.path not in slow, "integration" not in item.path.parts))
