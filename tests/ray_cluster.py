@@ -173,6 +173,7 @@ def _words(pid: int, name: str) -> bytes:
 
 def _open_files(pid: int) -> bytes:
     try:
-        return b"\0".join(os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd".encode()))
+        with os.scandir(f"/proc/{pid}/fd".encode()) as entries:
+            return b"\0".join(os.readlink(entry.path) for entry in entries)
     except OSError:
         return b""
