@@ -13,7 +13,7 @@ from jobs.launchers.ray.up.command import Ports
 from jobs.launchers.ray.up.folder import Asked, ClusterFolder, Head, Report, Step
 from jobs.launchers.ray.up.there import Allocation
 
-HEAD = Head(host="10.0.0.1", port=20000, dashboard_port=20001, client_port=20002)
+HEAD = Head(host="10.0.0.1", port=20000, dashboard_port=20001)
 SIZE = size.Size(cpus=4, gpus=1, memory_bytes=10**9)
 ASKED = Asked(name="c", nodes=2, record="/s/ray/c.json", token="/home/me/t")
 NODE = Ports(node_manager=1, object_manager=2, metrics=3)
@@ -112,7 +112,7 @@ def test_a_network_that_is_not_there_is_an_error_with_those_that_are():
 def test_a_head_that_cannot_be_reached_is_named():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    head = Head(host="127.0.0.1", port=port, dashboard_port=1, client_port=2)
+    head = Head(host="127.0.0.1", port=port, dashboard_port=1)
     with pytest.raises(place.NoAddress, match=f"the head is at 127.0.0.1:{port}, which cannot be reached"):
         place.address(interface=None, head=head)
 

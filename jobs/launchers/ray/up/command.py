@@ -64,7 +64,7 @@ def start(*, name: str, address: str, ports: Ports, size: Size, temp_dir: str, h
             "dashboard-port": ports.dashboard,
             "dashboard-host": "127.0.0.1",  # from elsewhere through ssh
             "include-dashboard": "true",
-            "ray-client-server-port": ports.client,
+            "ray-client-server-port": ports.client,  # not used; else Ray takes 10001
         }
     else:
         options["address"] = head.address

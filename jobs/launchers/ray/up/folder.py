@@ -78,7 +78,6 @@ class Head:
     host: str
     port: int
     dashboard_port: int
-    client_port: int
 
     @property
     def address(self) -> str:

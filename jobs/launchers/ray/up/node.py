@@ -109,9 +109,7 @@ class Node:
         self._host = place.address(interface=self._asked.interface, head=joined)
         ports = self._ray.start(host=self._host, head=joined, pause=self._heed)
         self._metrics = f"{self._host}:{ports.metrics}"
-        self._head = joined or Head(
-            host=self._host, port=ports.gcs, dashboard_port=ports.dashboard, client_port=ports.client
-        )
+        self._head = joined or Head(host=self._host, port=ports.gcs, dashboard_port=ports.dashboard)
         if joined is None:
             folders.save(self._folder.head, self._head)
 
