@@ -84,6 +84,24 @@ class Stx:
         return [pid for pid, command in _commands() if str(self.folder) in command and pid != os.getpid()]
 
 
+@dataclass
+class OnCluster:
+    """A store, a cluster file, and stx there."""
+
+    stx: Stx
+
+    @property
+    def file(self) -> Path:
+        """The cluster file."""
+        return self.stx.folder / "cluster.yaml"
+
+    def submit(self, experiment: Path, *arguments: str, **options):
+        return self.stx.run("submit", str(experiment), "--cluster", str(self.file), *arguments, **options)
+
+    def start(self, experiment: Path, *arguments: str):
+        return self.stx.start("submit", str(experiment), "--cluster", str(self.file), *arguments)
+
+
 def _commands() -> Iterator[tuple[int, str]]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

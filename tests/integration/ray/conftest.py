@@ -10,7 +10,7 @@ import pytest
 from jobs import processes
 from jobs.contract import until
 from jobs.launchers.ray import RayLauncher
-from tests.integration.conftest import Stx
+from tests.integration.conftest import OnCluster, Stx
 from tests.jobs.ray.conftest import jobs_of
 from tests.ray_cluster import RayCluster
 
@@ -30,23 +30,11 @@ stages:
 
 
 @dataclass
-class OnRay:
+class OnRay(OnCluster):
     """A store, a cluster file, and stx on a real Ray; without `cluster` and `launcher` on one that it starts."""
 
-    stx: Stx
     cluster: RayCluster | None
     launcher: RayLauncher | None
-
-    @property
-    def file(self) -> Path:
-        """The cluster file."""
-        return self.stx.folder / "cluster.yaml"
-
-    def submit(self, experiment: Path, *arguments: str, **options):
-        return self.stx.run("submit", str(experiment), "--cluster", str(self.file), *arguments, **options)
-
-    def start(self, experiment: Path, *arguments: str):
-        return self.stx.start("submit", str(experiment), "--cluster", str(self.file), *arguments)
 
 
 def on_ray_of(stx: Stx, cluster: RayCluster) -> Iterator[OnRay]:

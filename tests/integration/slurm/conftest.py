@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Stx
+from tests.integration.conftest import OnCluster, Stx
 from tests.slurm_cluster import DevCluster
 
 COMMANDS = ("sbatch", "squeue", "scancel", "sacct", "scontrol", "sinfo")
@@ -72,23 +72,11 @@ class Commands:
 
 
 @dataclass
-class OnSlurm:
+class OnSlurm(OnCluster):
     """A store, a cluster file, and stx on a real Slurm."""
 
-    stx: Stx
     cluster: DevCluster
     commands: Commands
-
-    @property
-    def file(self) -> Path:
-        """The cluster file."""
-        return self.stx.folder / "cluster.yaml"
-
-    def submit(self, experiment: Path, *arguments: str, **options):
-        return self.stx.run("submit", str(experiment), "--cluster", str(self.file), *arguments, **options)
-
-    def start(self, experiment: Path, *arguments: str):
-        return self.stx.start("submit", str(experiment), "--cluster", str(self.file), *arguments)
 
     def jobs(self) -> dict[str, str]:
         """State of every job that is not over, by its name."""
