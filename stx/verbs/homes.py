@@ -250,9 +250,14 @@ def add_links(wishes: Wishes, planned: Planned, *, code: Code, state: State) -> 
 
 
 def add_patrol(wishes: Wishes, planned: Planned, *, code: Code) -> None:
-    """Before a pass: one more, later, should this one be killed before it adds the next."""
+    """Before a pass: one more, later, should this one be killed before it adds the next. A pass that may not add it is
+    made all the same.
+    """
     link = request(wishes, planned, where="chain", code=code, delay_s=PATROL_S)
-    ask(lambda: helpers_of(planned.cluster).submit(link))
+    try:
+        ask(lambda: helpers_of(planned.cluster).submit(link))
+    except BackendError as error:
+        console.say(f"no job yet that would go on if this pass were killed: {error}")
 
 
 def next_passes(state: State, *, now: float) -> list[tuple[tuple[str, ...], float]]:

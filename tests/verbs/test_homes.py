@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +78,17 @@ class Site(Shell):
         assert not self.store.experiment("two").coordinator.exists()
         assert len(list(self.store.stages.glob("*/attempts/*.intent.json"))) == 2
         wait_for(lambda: "all 2 stages done" in self.log(), limit=30, seen=self.log)
+
+
+def refuse_once(site: Site, words: str) -> None:
+    """The next sbatch does nothing but say these; the ones after it are Slurm's."""
+    folder = site.folder / "bin"
+    folder.mkdir()
+    script = folder / "sbatch"
+    once = f'if mkdir "{folder}/once" 2>/dev/null; then echo "{words}" >&2; exit 1; fi'
+    script.write_text(f'#!/bin/sh\n{once}\nexec "{shutil.which("sbatch")}" "$@"\n')
+    script.chmod(0o755)
+    site.env |= {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
 @pytest.fixture
@@ -197,6 +209,21 @@ def test_a_link_of_a_chain_that_is_killed_is_followed_by_another(site: Site) -> 
     assert later != link
     site.go()
     site.slurm.command("scontrol", "update", f"JobId={later}", "StartTime=now")
+    site.finish()
+
+
+def test_a_link_that_may_not_add_a_later_one_makes_its_pass_and_adds_the_next(site: Site) -> None:
+    site.home("chain")
+    site.submit()
+    (link,) = site.helpers()
+    refuse_once(site, "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy")
+    directory = site.store.experiment("two")
+    by_hand = ["submit", str(directory.file), "--copy-of", str(site.file), "--within", "chain"]
+    said = site(*by_hand, "--cluster", str(directory.cluster("cluster")), "--store", str(site.store.root)).stderr
+    assert "Job violates accounting/QOS policy" in said
+    assert "two: started nothing" in said and "two: the next pass is job" in said
+    (later,) = site.helpers()
+    assert later != link
     site.finish()
 
 
