@@ -136,24 +136,32 @@ def prometheus(live: Live) -> Iterator[str]:
     ]
     with (live.folder / "prometheus.log").open("w") as log:
         process = subprocess.Popen([str(PROMETHEUS), *argv], stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
     try:
-        yield f"http://127.0.0.1:{port}"
+        wait_for(lambda: ready(url), limit=60, seen=(live.folder / "prometheus.log").read_text)
+        yield url
     finally:
         process.terminate()
         process.wait(30)
 
 
-def ask(url: str, query: str) -> list[dict]:
-    """What a Prometheus answers now; nothing while it starts."""
+def ready(url: str) -> bool:
+    """Whether a Prometheus has started; before, it answers 503, or not at all."""
     try:
-        with urllib.request.urlopen(
-            f"{url}/api/v1/query?{urllib.parse.urlencode({'query': query})}", timeout=10
-        ) as answer:
+        with urllib.request.urlopen(f"{url}/-/ready", timeout=10) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def ask(url: str, query: str) -> list[dict]:
+    """What a Prometheus answers now."""
+    asked = f"{url}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+    try:
+        with urllib.request.urlopen(asked, timeout=10) as answer:
             return json.load(answer)["data"]["result"]
     except urllib.error.HTTPError as error:
         pytest.fail(f"{query}: {error.read().decode()}")
-    except OSError:
-        return []
 
 
 def test_prometheus_finds_the_nodes_and_answers_the_queries_of_the_grafana_dashboard(live):
