@@ -1,6 +1,6 @@
 """The seam between stx and a scheduler. jobs/contract.py is the suite that every launcher passes on the real thing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -8,11 +8,14 @@ from jobs.spec import Handle, JobSpec, Observation, Resources
 
 
 class Refused(RuntimeError):
-    """A scheduler that does not answer, or that refuses. `later`: nothing was wrong with what it was asked."""
+    """A scheduler that does not answer, or that refuses. `later`: nothing was wrong with what it was asked. `cured`
+    tells, without a question to the scheduler, that the reason is gone; None where nobody can know.
+    """
 
     def __init__(self, words: str, *, later: bool) -> None:
         super().__init__(words)
         self.later = later
+        self.cured: Callable[[], bool] | None = None
 
 
 class Launcher(Protocol):

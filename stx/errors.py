@@ -13,6 +13,7 @@ An assertion is for our own invariants and keeps its traceback; an StxError is p
 """
 
 import re
+from collections.abc import Callable
 
 # What moves a cursor, turns the direction of writing, or cannot be encoded: it is in no name that people would give.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -67,10 +68,13 @@ class StageFailed(StxError):
 
 
 class BackendError(StxError):
-    """A scheduler cannot be reached, or refuses a request. `later`: it may take the same request another time."""
+    """A scheduler cannot be reached, or refuses a request. `later`: it may take the same request another time, and
+    will once it is `cured`, if there is a way to know that without asking.
+    """
 
     exit_code = 4
     later = False
+    cured: Callable[[], bool] | None = None
 
 
 class LeaseHeld(StxError):

@@ -25,8 +25,22 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-def pytest_configure() -> None:
+class Failures:
+    """Says at once why a test failed, in a run of hours; pytest says it at the end."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            terminal.write_line(f"\n{report.nodeid} ({report.when})\n{report.longreprtext}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
     sampling.draw_seed()
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Failures(config))
 
 
 def pytest_report_header() -> str:
@@ -34,10 +48,16 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Files with slow tests first, whole experiments before all: all processes then end at about the same time."""
+    """Files with slow tests first, whole experiments before all, those first of which one test may take longest: all
+    processes then end at about the same time.
+    """
     sampling.sample(config, items)
     slow = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("full")}
-    items.sort(key=lambda item: (item.path not in slow, "integration" not in item.path.parts))
+    longest: dict[Path, float] = {}
+    for item in items:
+        mark = item.get_closest_marker("timeout")
+        longest[item.path] = max(longest.get(item.path, 0.0), float(mark.args[0]) if mark else 0.0)
+    items.sort(key=lambda item: (item.path not in slow, "integration" not in item.path.parts, -longest[item.path]))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

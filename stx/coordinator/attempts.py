@@ -50,7 +50,8 @@ def ask(question: Callable[[], T]) -> T:
             raise
         words = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
         told = BackendError(words)
-        told.later = isinstance(error, Refused) and error.later
+        if isinstance(error, Refused):
+            told.later, told.cured = error.later, error.cured
         raise told from error
 
 

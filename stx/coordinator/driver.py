@@ -121,6 +121,7 @@ class Coordinator:
         self._failures = 0
         self._poll_due = 0.0
         self._held_until, self._hold_s = 0.0, 0.0
+        self._cured: Callable[[], bool] | None = None
         self._told: dict[tuple[str, int], float] = {}
         self._canary_due = 0.0
         self._glance = 0
@@ -273,15 +274,22 @@ class Coordinator:
             ask(lambda: call(handle, folder))
 
     def _hold(self, error: BackendError) -> list[Event]:
-        """A scheduler that takes nothing more now is left in peace, for longer every time until it takes something."""
+        """A scheduler that takes nothing more now is left in peace, for longer every time until it takes something, or
+        until it is known to be cured.
+        """
         if self._clock() < self._held_until:
             return []
         self._hold_s = min(max(2 * self._hold_s, HOLD_S), HOLD_AT_MOST_S)
-        self._held_until = self._clock() + self._hold_s
+        self._held_until, self._cured = self._clock() + self._hold_s, error.cured
         return [Throttled(self._clock(), f"the scheduler takes no more jobs for now: {error.what}")]
 
     def _let_go(self) -> None:
-        if self.state.throttled and self._clock() >= self._held_until:
+        if not self.state.throttled:
+            return
+        with contextlib.suppress(BackendError):
+            if self._cured is not None and ask(self._cured):
+                self._held_until = self._hold_s = 0.0
+        if self._clock() >= self._held_until:
             self._take([Throttled(self._clock(), "")])
 
     def _look(self, vertex: Vertex) -> Surveyed:

@@ -128,6 +128,7 @@ class SimLauncher:
         self.polls = 0
         self.lies = Lies()
         self.cancelled: list[Job] = []
+        self.cured: Callable[[], bool] | None = None
 
     def identity(self) -> str:
         return self.name
@@ -146,7 +147,9 @@ class SimLauncher:
         if self.refuse:
             raise BackendError(self.refuse)
         if self.full:
-            raise Refused("you have as many jobs as you may", later=True)
+            refused = Refused("you have as many jobs as you may", later=True)
+            refused.cured = self.cured
+            raise refused
         handle = Handle(job.tag, f"job{len(self.jobs)}")
         self.jobs.append(Job(handle, AttemptDir(job.attempt_dir), job.resources.ranks))
         if self.timeouts:

@@ -241,6 +241,34 @@ def test_a_scheduler_that_takes_no_more_jobs_is_left_in_peace_and_asked_again_la
     assert all(stage.facts.last == 1 for _, stage in coordinator.state.rows()), "the same attempts"
 
 
+def test_a_scheduler_that_is_known_to_be_cured_is_asked_at_once(world, sim):
+    nodes = tuple(sim.node("images", f"n{index}", salt=str(index)) for index in range(3))
+    coordinator = world.start(type(sim.single("a"))("a", nodes), cluster=world.cluster(limits={"queued": 9}))
+    world.launcher.full, world.launcher.cured = True, lambda: not world.launcher.full
+    world.rounds(6, seconds=610.0)
+    world.rounds(1)  # by now it is left in peace for ten minutes
+    refused = world.launcher.submits
+    world.rounds(5, seconds=1.0)
+    assert world.launcher.submits == refused, "while it is not"
+    world.launcher.full = False
+    world.rounds(2, seconds=1.0)
+    assert len(world.launcher.live()) == 3 and coordinator.state.paused == ""
+
+
+def test_a_scheduler_of_which_nobody_can_know_that_is_left_in_peace(world, sim):
+    coordinator = world.start(sim.single("a"))
+
+    def unreadable():
+        raise OSError("the record cannot be read")
+
+    world.launcher.full, world.launcher.cured = True, unreadable
+    world.rounds(5, seconds=1.0)
+    assert world.launcher.submits == 1 and "takes no more jobs" in coordinator.state.paused
+    world.launcher.full = False
+    world.rounds(2, seconds=40.0)
+    assert len(world.launcher.live()) == 1
+
+
 def test_however_often_it_refuses_for_now_the_coordinator_lives_and_nothing_is_claimed_in_vain(world, sim):
     nodes = tuple(sim.node("images", f"n{index}", salt=str(index)) for index in range(70))
     coordinator = world.start(type(sim.single("a"))("a", nodes), cluster=world.cluster(limits={"queued": 90}))

@@ -105,7 +105,11 @@ class RayLauncher:
         """
         job.check()
         files.make_dir(job.attempt_dir)
-        number = self._ask("submit", request=request.of(job))
+        try:
+            number = self._ask("submit", request=request.of(job))
+        except Refused as error:
+            error.cured = self._another_than(None if isinstance(error, NoCluster) else self._at)
+            raise
         return Handle(job.tag, f"{self._session}:{number or NOT_MADE}")
 
     def poll(self, handles: Sequence[Handle], attempt_dirs: Mapping[str, Path]) -> dict[Handle, Observation]:
@@ -255,6 +259,16 @@ class RayLauncher:
             self._hang_up()
             raise
 
+    def _another_than(self, refused: Where | None) -> Callable[[], bool]:
+        """Whether another cluster is there by now; any, after none. Reads its record, no more."""
+
+        def there() -> bool:
+            with suppress(NoCluster):
+                return self._where() != refused
+            return False
+
+        return there
+
     def _connected(self) -> Line:
         """To the cluster that is there now: one of ours that is about to end is not there any more."""
         try:
@@ -265,7 +279,8 @@ class RayLauncher:
         if where != self._at:
             self._hang_up()
         if self._line is None:
-            self._line, self._at = Line(where, about=self._about), where
+            self._at = where
+            self._line = Line(where, about=self._about)
         return self._line
 
 

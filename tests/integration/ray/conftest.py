@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from jobs import processes
-from jobs.contract import until
 from jobs.launchers.ray import RayLauncher
 from tests.integration.conftest import OnCluster, Stx
 from tests.jobs.ray.conftest import jobs_of
 from tests.ray_cluster import RayCluster
+from tests.slurm_cluster import wait_for
 
 CLUSTER = """\
 launcher: ray
@@ -43,7 +43,7 @@ def on_ray_of(stx: Stx, cluster: RayCluster) -> Iterator[OnRay]:
     made = OnRay(stx, cluster, launcher)
     made.file.write_text(CLUSTER.format(address=cluster.address, token=cluster.token))
     yield made
-    until(lambda: not jobs_of(launcher), "no job is left")
+    wait_for(lambda: not jobs_of(launcher), limit=240)
     launcher.close()
 
 

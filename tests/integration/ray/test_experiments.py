@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from jobs.contract import until
 from jobs.files import AttemptDir
 from tests.integration.conftest import MICRO, Stx
 from tests.integration.slurm.test_training import LONG
 from tests.jobs.ray.conftest import actor_of, jobs_of
+from tests.slurm_cluster import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def kill_actor(stx: Stx, rank: int) -> None:
     """The actor of a rank, once training has begun; both ranks then save within seconds."""
-    until(lambda: bool(list(stx.store.glob("stages/train-*/attempts/001/metrics.jsonl"))), "it trains")
+    wait_for(lambda: bool(list(stx.store.glob("stages/train-*/attempts/001/metrics.jsonl"))), limit=240)
     (attempt,) = stx.store.glob("stages/train-*/attempts/001")
     os.kill(actor_of(AttemptDir(attempt), rank), signal.SIGKILL)
-    until(lambda: len(list(attempt.glob("outcome-*.json"))) == 2, "both ranks have said how they ended")
+    wait_for(lambda: len(list(attempt.glob("outcome-*.json"))) == 2, limit=240)
 
 
 @pytest.mark.sampled(seconds=90)
@@ -57,7 +57,7 @@ def test_two_nodes_train_the_weights_of_two_local_ranks_whoever_is_killed(killed
 def test_a_coordinator_that_was_killed_is_followed_by_one_that_adopts_its_jobs(ray_with_latents, micro):
     ray = ray_with_latents
     first = ray.start(Path(MICRO))
-    until(lambda: bool(jobs_of(ray.launcher)), "a job runs")
+    wait_for(lambda: bool(jobs_of(ray.launcher)), limit=240)
     first.send_signal(signal.SIGKILL)
     first.communicate()
     ray.submit(Path(MICRO))

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from jobs.contract import until
 from jobs.files import AttemptDir
 from stx.paths import StageDir
 from stx.report import history
@@ -20,6 +19,7 @@ from tests.integration.conftest import Stx
 from tests.integration.ray.conftest import OnRay, of_home, on_ray_of
 from tests.integration.slurm.test_training import LONG, check_that_every_image_was_trained_once
 from tests.jobs.ray.conftest import actor_of, supervisor_of
+from tests.slurm_cluster import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.sampled(seconds=75)]
 
@@ -67,7 +67,7 @@ class Training:
         experiment = ray.stx.folder / "two.yaml"
         experiment.write_text(EXPERIMENT)
         self.process = ray.start(experiment)
-        until(lambda: any(ray.stx.store.glob("stages/train-*/checkpoints/*/manifest.json")), "it has saved")
+        wait_for(lambda: any(ray.stx.store.glob("stages/train-*/checkpoints/*/manifest.json")), limit=240)
         (folder,) = ray.stx.store.glob("stages/train-*/attempts/001")
         self.attempt = AttemptDir(folder)
 
@@ -125,7 +125,7 @@ def test_a_killed_raylet_takes_its_jobs_along_which_go_on_at_the_next_node_that_
     training = Training(alone)
     made = alone.cluster
     os.kill(made.nodes["n2"].raylet, signal.SIGKILL)
-    until(training.attempt.outcome(0).exists, "it has saved")
+    wait_for(training.attempt.outcome(0).exists, limit=240)
     made.nodes["n2"].kill()  # Ray's own agent goes on without its raylet, and takes a core
     made.start("n3", cpus=1)
     training.end()
@@ -136,9 +136,9 @@ def test_an_experiment_whose_head_was_killed_waits_and_goes_on_in_the_next_clust
     training = Training(alone)
     made = alone.cluster
     made.down()
-    until(training.attempt.outcome(0).exists, "it has saved")
+    wait_for(training.attempt.outcome(0).exists, limit=240)
     words = "nobody answers there"
-    until(lambda: words in alone.stx.run("status", "two", "--store", str(alone.stx.store)).stdout, "status says so")
+    wait_for(lambda: words in alone.stx.run("status", "two", "--store", str(alone.stx.store)).stdout, limit=240)
     made.nodes.clear()
     made.start("n4", cpus=1)
     training.end()
@@ -155,4 +155,4 @@ def test_a_cluster_of_our_own_whose_head_was_killed_is_followed_by_another_one(w
     training.end()
     training.check(untouched, ("YIELDED", ""))
     assert [path.name for path in sorted((with_latents.store / "ray/cluster").glob("0*"))] == ["001", "002"]
-    until(lambda: not of_home(with_latents.folder), "nothing is left")
+    wait_for(lambda: not of_home(with_latents.folder), limit=240)

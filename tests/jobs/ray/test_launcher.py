@@ -9,7 +9,7 @@ import pytest
 from jobs import contract, outcome
 from jobs.contract import Job, prepare, start, submit, until
 from jobs.files import AttemptDir
-from jobs.launchers.ray import RayLauncher
+from jobs.launchers.ray import NoCluster, RayLauncher
 from jobs.launchers.ray.line import RayError, Where
 from jobs.spec import Cause, JobState, Resources, Result
 from tests.jobs.ray.conftest import prepare_as
@@ -41,6 +41,29 @@ def test_a_job_whose_driver_died_runs_and_is_found_by_its_name(raycluster, on_ra
     on_ray.stop(handle, spec.attempt_dir)
     (said,) = job.wait_ended()
     assert said is not None and said.result is Result.YIELDED
+
+
+@pytest.mark.sampled(seconds=6)
+def test_a_job_that_no_cluster_took_is_taken_by_the_one_that_is_there_next(raycluster, folder):
+    nobody = Where(f"127.0.0.1:{free_port()}", token=str(raycluster.token))
+    there = [None, nobody, raycluster.where]
+
+    def where():
+        if there[0] is None:
+            raise NoCluster("no Ray cluster of ours is up")
+        return there[0]
+
+    launcher, spec = RayLauncher("ours", where), prepare(folder, "report")
+    for refused in (NoCluster, RayError):
+        with pytest.raises(refused) as caught:
+            launcher.submit(spec)
+        assert caught.value.later and not caught.value.cured(), "still the same"
+        there.pop(0)
+        assert caught.value.cured()
+    job = Job(launcher, spec, launcher.submit(spec))
+    (said,) = job.wait_ended()
+    assert said is not None and said.result is Result.COMPLETED
+    launcher.close()
 
 
 @pytest.mark.sampled(seconds=8)
