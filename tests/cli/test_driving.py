@@ -112,8 +112,8 @@ def test_closed_terminal_leaves_and_the_job_runs_on(stx: Shell) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("retried", [True, False])
-def test_cancel_ends_the_job_and_retry_or_another_submit_takes_it_back(stx: Shell, retried: bool) -> None:
+@pytest.mark.parametrize("how", ["retry", "submit", "submit --detach"])
+def test_cancel_ends_the_job_and_retry_or_another_submit_takes_it_back(stx: Shell, how: str) -> None:
     path = stx.write(SLOW)
     driver = stx.start("submit", str(path))
     wait_until(lambda: stx.log_says("begun"))
@@ -122,11 +122,13 @@ def test_cancel_ends_the_job_and_retry_or_another_submit_takes_it_back(stx: Shel
     assert driver.returncode == 3, errors
     assert stx.states("slow") == {"slow": "CANCELLED"}
     (stx.folder / "go").touch()
-    if retried:
+    if how == "retry":
         stx("retry", "slow")
-    assert stx("submit", str(path), "--once", code=3 * (not retried)).stderr
-    assert ("what was cancelled runs again: slow" in stx("submit", str(path)).stderr) is not retried
-    assert stx.states("slow") == {"slow": "DONE"}
+    assert stx("submit", str(path), "--once", code=0 if how == "retry" else 3).stderr
+    detached = ["--detach"] if how == "submit --detach" else []
+    again = "what was cancelled runs again: slow" in stx("submit", str(path), *detached).stderr
+    assert again is (how != "retry")
+    wait_until(lambda: stx.states("slow") == {"slow": "DONE"})
 
 
 def test_what_is_done_is_neither_cancelled_nor_retried(finished: Shell) -> None:
