@@ -51,6 +51,7 @@ from stx.coordinator.lease import Lease, Observer
 from stx.coordinator.snapshot import Code
 from stx.coordinator.state import State, Status
 from stx.coordinator.survey import Surveyor
+from stx.coordinator.throttle import Throttle
 from stx.coordinator.topology import Vertex
 from stx.coordinator.transitions import replay, step
 from stx.errors import BackendError, StoreError, StxError
@@ -60,7 +61,6 @@ from stx.spec import Graph
 GLANCES = 64  # stages at rest that are looked at again per round: others may publish what they miss
 SHOW_AFTER_FAILURES, GIVE_UP_AFTER_FAILURES = 3, 60
 CANARY_BYTES, CANARY_EVERY_S = 65536, 5.0
-HOLD_S, HOLD_AT_MOST_S = 30.0, 600.0  # while the scheduler takes no more jobs
 POLL_AT_MOST_S = 300.0  # while it does not answer
 DETAIL_EVERY_S = 300.0  # a queue's expected starts change at every look: they are told now and then
 
@@ -120,8 +120,7 @@ class Coordinator:
         self._hearts = Hearts(patience, poll_s=cluster.poll_s, clock=clock)
         self._failures = 0
         self._poll_due = 0.0
-        self._held_until, self._hold_s = 0.0, 0.0
-        self._cured: Callable[[], bool] | None = None
+        self._throttle = Throttle(clock)
         self._told: dict[tuple[str, int], float] = {}
         self._canary_due = 0.0
         self._glance = 0
@@ -231,7 +230,7 @@ class Coordinator:
                 attempts.want(vertex)
             case Unmark():
                 attempts.unmark(vertex)
-            case Start() | Resubmit() if self._clock() < self._held_until:
+            case Start() | Resubmit() if self._throttle.closed:
                 pass  # asked for before the scheduler refused another; settle asks again
             case Start():
                 self._start(vertex, action.number)
@@ -240,7 +239,7 @@ class Coordinator:
                     return [Sought(self._clock(), vertex.key, action.number)]
             case Resubmit():
                 attempts.submit(vertex, action.number)
-                self._hold_s = 0.0
+                self._throttle.taken()
             case Judge():
                 live = self.state.stage(vertex.key).facts.live
                 job_id = live.job_id if live is not None and live.number == action.number else None
@@ -264,7 +263,7 @@ class Coordinator:
         known = self.state.stage(vertex.key).facts
         if self._surveyor.look(vertex) == known and self._attempts.claim(vertex, number):
             self._attempts.submit(vertex, number)
-            self._hold_s = 0.0
+            self._throttle.taken()
 
     def _end(self, vertex: Vertex, action: Stop | Cancel) -> None:
         handle = self._attempts.handle(vertex, action.number)
@@ -274,22 +273,14 @@ class Coordinator:
             ask(lambda: call(handle, folder))
 
     def _hold(self, error: BackendError) -> list[Event]:
-        """A scheduler that takes nothing more now is left in peace, for longer every time until it takes something, or
-        until it is known to be cured.
-        """
-        if self._clock() < self._held_until:
+        """The scheduler takes nothing more now."""
+        if self._throttle.closed:
             return []
-        self._hold_s = min(max(2 * self._hold_s, HOLD_S), HOLD_AT_MOST_S)
-        self._held_until, self._cured = self._clock() + self._hold_s, error.cured
+        self._throttle.refused(error)
         return [Throttled(self._clock(), f"the scheduler takes no more jobs for now: {error.what}")]
 
     def _let_go(self) -> None:
-        if not self.state.throttled:
-            return
-        with contextlib.suppress(BackendError):
-            if self._cured is not None and ask(self._cured):
-                self._held_until = self._hold_s = 0.0
-        if self._clock() >= self._held_until:
+        if self.state.throttled and self._throttle.lifted(len(self.state.live)):
             self._take([Throttled(self._clock(), "")])
 
     def _look(self, vertex: Vertex) -> Surveyed:

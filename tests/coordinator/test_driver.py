@@ -255,18 +255,20 @@ def test_a_scheduler_that_is_known_to_be_cured_is_asked_at_once(world, sim):
     assert len(world.launcher.live()) == 3 and coordinator.state.paused == ""
 
 
-def test_a_scheduler_of_which_nobody_can_know_that_is_left_in_peace(world, sim):
-    coordinator = world.start(sim.single("a"))
-
-    def unreadable():
-        raise OSError("the record cannot be read")
-
-    world.launcher.full, world.launcher.cured = True, unreadable
-    world.rounds(5, seconds=1.0)
-    assert world.launcher.submits == 1 and "takes no more jobs" in coordinator.state.paused
+def test_a_job_that_ended_makes_room_for_one_that_was_refused(world, sim):
+    nodes = tuple(sim.node("images", f"n{index}", salt=str(index)) for index in range(2))
+    world.start(type(sim.single("a"))("a", nodes), cluster=world.cluster(limits={"queued": 1}))
+    world.rounds(1)
+    world.launcher.full = True
+    (first,) = world.launcher.live()
+    world.launcher.start(first)
+    world.rounds(3)
+    assert world.launcher.submits == 2, "the second was refused"
     world.launcher.full = False
-    world.rounds(2, seconds=40.0)
-    assert len(world.launcher.live()) == 1
+    sim.Worker(first).work()
+    world.launcher.end(first, Result.COMPLETED)
+    world.rounds(2)
+    assert world.launcher.submits == 3 and len(world.launcher.live()) == 1
 
 
 def test_however_often_it_refuses_for_now_the_coordinator_lives_and_nothing_is_claimed_in_vain(world, sim):
