@@ -15,6 +15,14 @@ An assertion is for our own invariants and keeps its traceback; an StxError is p
 import re
 from collections.abc import Callable
 
+NOT_ON_PYPI = "in the folder of the sources (the stx of PyPI is another program)"
+
+
+def install(extra: str) -> str:
+    """A hint: how what an extra of ours brings is installed."""
+    return f"pip install -c constraints.txt '.[{extra}]' {NOT_ON_PYPI}"
+
+
 # What moves a cursor, turns the direction of writing, or cannot be encoded: it is in no name that people would give.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 

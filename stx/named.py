@@ -1,6 +1,6 @@
 """Extension by file name: `load("stx.alignment", "guided_teacher")` imports stx/alignment/guided_teacher.py.
 
-A method, a stage kind, a metric or a solver is one file named after itself; there is no registry to keep in step.
+A method or a stage kind is one file named after itself; there is no registry to keep in step.
 """
 
 import difflib

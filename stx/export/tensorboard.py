@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs import files
-from stx.errors import ConfigError
+from stx.errors import ConfigError, install
 from stx.export.runs import Run
 
 FILE = "events.out.tfevents.stx"
@@ -52,7 +52,7 @@ def events(run: Run) -> bytes:
         from tensorboard.summary.writer.record_writer import RecordWriter
     except ImportError as error:
         raise ConfigError(
-            "the library tensorboard is not installed", where="--tensorboard", hint="pip install 'stx[export]'"
+            "the library tensorboard is not installed", where="--tensorboard", hint=install("export")
         ) from error
     stream = io.BytesIO()
     writer = RecordWriter(stream)

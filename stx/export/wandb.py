@@ -13,7 +13,7 @@ from typing import Any
 
 from jobs import files
 from stx import records
-from stx.errors import BackendError, ConfigError
+from stx.errors import BackendError, ConfigError, install
 from stx.export.runs import Row, Run
 
 SENT = "wandb.json"
@@ -33,9 +33,7 @@ def send(runs: Iterable[Run], folder: Path, *, experiment: str, project: str) ->
     try:
         import wandb
     except ImportError as error:
-        raise ConfigError(
-            "the library wandb is not installed", where="--wandb", hint="pip install 'stx[export]'"
-        ) from error
+        raise ConfigError("the library wandb is not installed", where="--wandb", hint=install("export")) from error
     files.make_dir(folder)
     note = folder / SENT
     found = []

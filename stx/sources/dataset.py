@@ -14,7 +14,7 @@ from typing import Any
 
 from jobs import files, typed
 from stx import records
-from stx.errors import ConfigError, DataError, StoreError
+from stx.errors import ConfigError, DataError, StoreError, install
 from stx.sources import base
 
 INFO, STATE, SPLITS = "dataset_info.json", "state.json", "dataset_dict.json"
@@ -113,7 +113,7 @@ def _columns(paths: Sequence[Path], names: Sequence[str], *, where: Path) -> dic
         import pyarrow
     except ImportError as error:
         what = "a Hugging Face dataset is read with the package pyarrow, which is not installed"
-        raise ConfigError(what, where=str(where), hint="pip install 'stx[datasets]'") from error
+        raise ConfigError(what, where=str(where), hint=install("datasets")) from error
     tables = []
     for path in paths:
         try:

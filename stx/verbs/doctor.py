@@ -12,7 +12,7 @@ from jobs.launchers.ray.nodes import described
 from jobs.launchers.slurm.commands import SlurmError
 from stx.config.cluster import Cluster, load_cluster
 from stx.config.yaml import flow
-from stx.errors import ConfigError
+from stx.errors import ConfigError, install
 from stx.paths import Store
 from stx.verbs import console, expected, machine_checks, node_checks, site_checks, store_checks
 from stx.verbs.check import Check, Level, fail, good, guarded
@@ -68,7 +68,7 @@ def findings(cluster: Cluster, place: Store, *, probe: bool = True) -> Iterator[
 def ray(cluster: Cluster, place: Store) -> Iterator[Check]:
     """What the Ray cluster has, and whether the jobs fit there; of one of our own, what it will have."""
     if name := missing(cluster):
-        yield fail("ray", f"{name} is not installed: nothing can be submitted from here", f"pip install '{name}'")
+        yield fail("ray", f"{name} is not installed: nothing can be submitted from here", install("ray"))
         return
     launcher = on_ray(cluster, place)
     try:
@@ -93,7 +93,7 @@ def ours(cluster: Cluster) -> str:
 def slurm(cluster: Cluster, place: Store, *, probe: bool) -> Iterator[Check]:
     """What the site will do with our jobs; what a compute node sees; where the coordinator might live."""
     if name := missing(cluster):
-        yield fail("submitit", f"{name} is not installed: nothing can be submitted from here", f"pip install {name}")
+        yield fail("submitit", f"{name} is not installed: nothing can be submitted from here", install("slurm"))
     job = Probe(cluster, place)
     try:
         here = site_checks.read()

@@ -15,7 +15,7 @@ from jobs.spec import Resources
 from stx import named
 from stx.config.cluster import Cluster
 from stx.coordinator.attempts import ask
-from stx.errors import ConfigError
+from stx.errors import ConfigError, install
 from stx.paths import Store
 from stx.verbs import expected
 
@@ -71,7 +71,7 @@ def installed(cluster: Cluster) -> None:
     """ConfigError where the launcher cannot even write a request."""
     if name := missing(cluster):
         where = f"cluster {cluster.name}: launcher: {cluster.launcher}"
-        raise ConfigError(f"{name} is not installed here", where=where, hint=f"pip install {name}")
+        raise ConfigError(f"{name} is not installed here", where=where, hint=install(cluster.launcher))
 
 
 def helpers_of(cluster: Cluster) -> Helpers:

@@ -13,7 +13,7 @@ from stx.config.cluster import Cluster, load_cluster
 from stx.config.ray import Ray
 from stx.coordinator import snapshot
 from stx.coordinator.prepare import check_store, writing
-from stx.errors import BackendError, ConfigError
+from stx.errors import BackendError, ConfigError, install
 from stx.paths import Store
 from stx.report.words import plural
 from stx.verbs import console
@@ -48,9 +48,7 @@ def up(*, cluster: str | None, store: str | None, nodes: int | None, time_limit:
 def _submits(where: Cluster) -> None:
     """ConfigError where an allocation cannot even be asked for."""
     if where.ray.where == "slurm" and find_spec("submitit") is None:
-        raise ConfigError(
-            "submitit is not installed here", where=where.line("ray", "where"), hint="pip install submitit"
-        )
+        raise ConfigError("submitit is not installed here", where=where.line("ray", "where"), hint=install("slurm"))
 
 
 def _wait(own: OwnRay, look: Look) -> Look:

@@ -131,6 +131,20 @@ def test_cancel_ends_the_job_and_retry_or_another_submit_takes_it_back(stx: Shel
     wait_until(lambda: stx.states("slow") == {"slow": "DONE"})
 
 
+def test_a_cancel_that_would_leave_a_job_running_is_refused_and_cancels_nothing(stx: Shell) -> None:
+    path = str(stx.write(SLOW))
+    stx("submit", path, "--once")
+    wait_until(lambda: stx.log_says("begun"))
+    (stx.folder / "far.yaml").write_text("launcher: ray\nray: {address: '127.0.0.1:1'}\n")
+    told = stx("cancel", "slow", "--cluster", "far.yaml", code=2).stderr
+    assert "error: --cluster\n  jobs of slow are on local:" in told and "cluster far does not reach" in told
+    assert stx.states("slow") == {"slow": "ELSEWHERE"}, "out of reach, as far as that cluster file goes"
+    stx("cancel", "slow")
+    wait_until(lambda: any(stx.store.stages.glob("*/attempts/001/outcome-0.json")))
+    stx("submit", path, "--once", code=3)
+    assert stx.states("slow") == {"slow": "CANCELLED"}
+
+
 def test_what_is_done_is_neither_cancelled_nor_retried(finished: Shell) -> None:
     for verb in ("cancel", "retry"):
         told = finished(verb, "chain/*").stderr

