@@ -232,6 +232,11 @@ class Cluster(Section):
         for name, launcher in self._useless().items():
             if name in self.model_fields_set:
                 found.append(Problem((name,), what, f"remove it, or say launcher: {launcher}"))
+        if self.launcher == "ray" and self.ray.address is None and self.coordinator.where == "cron":
+            hint = "say where: foreground or detached; or give ray.address"
+            found.append(
+                Problem(("coordinator", "where"), "between its passes no Ray cluster of ours is kept up", hint)
+            )
         if self.launcher != "slurm":
             paths = [("stages", kind, "slurm") for kind, one in self.stages.items() if one.slurm is not None]
             found += [Problem(path, what, "remove it, or say launcher: slurm") for path in paths]

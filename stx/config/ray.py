@@ -54,7 +54,8 @@ class Ray(Section):
 
     where           local: its nodes are processes of this machine; slurm: tasks of one allocation, a node each
     nodes           how many there are
-    cpus_per_node, gpus_per_node, mem_gb  of each; else all that the machine has (local), or whole nodes without GPUs
+    cpus_per_node, gpus_per_node, mem_gb  of each; else all that the machine has (local; several nodes there divide it,
+                    and have no GPUs), or whole nodes without GPUs
     time            the allocation's limit
     allocations     how many a coordinator asks for, one after another, while stages wait
     join_s          how long nodes may take to join
@@ -102,3 +103,6 @@ class Ray(Section):
             for name in SLURM_ONLY:
                 if name in self.model_fields_set:
                     yield Problem((name,), "has no effect with where: local", "remove it, or say where: slurm")
+            if self.nodes > 1 and self.gpus_per_node:
+                what = f"{self.nodes} nodes on one machine would take the same GPUs"
+                yield Problem(("gpus_per_node",), what, "nodes: 1; or 0, where no stage needs any")

@@ -1,7 +1,8 @@
 """While an experiment is driven, its Ray cluster is kept up: the coordinator brings one up as long as stages wait, and
 the next one when it was preempted, lost its head or came to its time limit. At most `ray.allocations` of them.
 
-A cluster that somebody else brought up is used, and left alone at the end.
+A cluster that a person brought up is used, and left alone at the end. One that a coordinator asked for is ended by the
+last one whose jobs are on it.
 """
 
 import time
@@ -9,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stx.coordinator.snapshot import Code
-from stx.coordinator.state import State
+from stx.coordinator.state import State, Status
+from stx.coordinator.throttle import Throttle
 from stx.errors import BackendError
+from stx.report.words import plural
 from stx.verbs import console
 from stx.verbs.own_ray import Look, OwnRay, Standing
 from stx.verbs.plan import Planned
@@ -19,6 +22,7 @@ LOOK_S, LOOK_SLURM_S = 2.0, 15.0
 MOST_HERE = 10  # on one machine: one that dies so often is not well
 MISSES = 2  # looks that must find it over
 IN_A_ROW = 2  # clusters that failed before they were up: the next one would, too
+IN_NEED = (Status.READY, Status.DELAYED, Status.RUNNING)  # what waits for others' results needs no cluster
 
 
 def of(planned: Planned, *, code: Code) -> "Allocations | None":
@@ -50,10 +54,12 @@ class Allocations:
         self._due = clock()
         self._used = self._failed = self._counted = self._gone = 0
         self._told = ""
+        self._throttle = Throttle(clock)
 
     def tick(self, state: State) -> None:
         """Look whether stages have a cluster. BackendError where none can be had any more."""
-        if state.finished or state.stopping or self._clock() < self._due:
+        needed = any(state.counts.get(status) for status in IN_NEED)
+        if state.finished or state.stopping or not needed or self._clock() < self._due:
             return
         self._due = self._clock() + self._every_s
         try:
@@ -74,6 +80,8 @@ class Allocations:
         if self._used and look.number != self._counted:
             self._counted = look.number
             self._failed = self._failed + 1 if look.never_up else 0
+        if not self._throttle.lifted(0):
+            return
         if self._failed >= IN_A_ROW:
             raise BackendError(f"the Ray cluster does not come up: {look.words}", hint="stx ray status; then submit")
         if self._used >= self._most:
@@ -86,15 +94,21 @@ class Allocations:
         except BackendError as error:
             if not error.later:
                 raise
+            self._throttle.refused(error)
             self._say(f"no Ray cluster yet: {error.what}")
             return
+        self._throttle.taken()
         self._used += 1
 
     def close(self) -> None:
-        """Nothing is left to do: end the cluster, where it is ours."""
+        """Nothing is left to do: end the cluster, unless a person keeps it up, or others have jobs there."""
         try:
             look = self._own.look()
-            if look.standing.lives and look.asked is not None and look.asked.experiment == self._experiment:
+            if not look.standing.lives or look.asked is None or not look.asked.experiment:
+                return
+            if others := self._own.others(look):
+                console.say(f"the Ray cluster stays up for {plural(others, 'job')} of others; stx ray down ends it")
+            else:
                 self._own.end(look, f"{self._experiment} needs it no more")
                 console.say("its Ray cluster is told to end")
         except BackendError as error:

@@ -4,17 +4,29 @@ planned before the cluster is up.
 
 import shutil
 
-from jobs import slots
+from jobs import processes, slots
 from jobs.launchers.local import memory_gb
 from jobs.launchers.ray.nodes import Node
 from jobs.launchers.ray.up import size
+from jobs.launchers.ray.up.folder import Asked
 from jobs.launchers.slurm import site
 from stx.config.cluster import Cluster
 
 
-def nodes_of(cluster: Cluster) -> list[Node]:
-    """All of them, the head first; none where that cannot be known from here."""
-    each = _on_slurm(cluster) if cluster.ray.where == "slurm" else _here(cluster)
+def called(cluster: Cluster) -> str:
+    """What its Ray clusters are called in a store: one whose nodes are processes of this machine is this machine's, and
+    nobody else can see whether it lives.
+    """
+    return f"{cluster.name}@{processes.machine()}" if cluster.ray.where == "local" else cluster.name
+
+
+def nodes_of(cluster: Cluster, *, up: Asked | None = None) -> list[Node]:
+    """All of them, the head first; none where that cannot be known from here. `up`: the one that is there, which may
+    have another number of nodes than the file says.
+    """
+    if up is not None:
+        cluster = cluster.model_copy(update={"ray": cluster.ray.model_copy(update={"nodes": up.nodes})})
+    each = _on_slurm(cluster) if cluster.ray.where == "slurm" else share(cluster)
     if each is None:
         return []
     cpus, gpus, mem_gb = each
@@ -26,18 +38,15 @@ def nodes_of(cluster: Cluster) -> list[Node]:
     return found
 
 
-def share(cluster: Cluster) -> tuple[int | None, float | None]:
-    """Cores and memory of each of several nodes on one machine, which divide it; None: all that the node has."""
+def share(cluster: Cluster) -> tuple[int | None, int | None, float | None]:
+    """Cores, GPUs and memory of each of several nodes on one machine, which divide it, but not its GPUs: Ray numbers
+    those of every node from 0. None: all that the node has.
+    """
     asked = cluster.ray
     divided = asked.where == "local" and asked.nodes > 1
     cpus = max(1, slots.cores() // asked.nodes) if divided else None
     mem_gb = memory_gb() / asked.nodes if divided else None
-    return asked.cpus_per_node or cpus, asked.mem_gb or mem_gb
-
-
-def _here(cluster: Cluster) -> tuple[int | None, int | None, float | None]:
-    cpus, mem_gb = share(cluster)
-    return cpus, cluster.ray.gpus_per_node, mem_gb
+    return asked.cpus_per_node or cpus, 0 if divided else asked.gpus_per_node, asked.mem_gb or mem_gb
 
 
 def _on_slurm(cluster: Cluster) -> tuple[int, int, float] | None:

@@ -10,7 +10,10 @@ from jobs.helper import Helpers
 from jobs.launcher import Launcher
 from jobs.launchers.ray import NoCluster, RayLauncher
 from jobs.launchers.ray.line import Where
+from jobs.launchers.ray.nodes import Node
+from jobs.launchers.ray.up import folder as folders
 from jobs.launchers.ray.up import record
+from jobs.launchers.ray.up.folder import Asked
 from jobs.spec import Resources
 from stx import named
 from stx.config.cluster import Cluster
@@ -43,15 +46,21 @@ def on_ray(cluster: Cluster, store: Store, *, experiment: str = "") -> RayLaunch
     if asked.address is not None:
         where = Where(asked.address, token=asked.token or "", via=tuple(asked.via))
         return RayLauncher(where.address, lambda: where, about=about)
-    path = store.ray(cluster.name)
-    return RayLauncher(str(path), lambda: _ours(path), expected=lambda: expected.nodes_of(cluster), about=about)
+    name = expected.called(cluster)
+    path, clusters = store.ray(name), store.ray_clusters(name)
+
+    def nodes() -> list[Node]:
+        up = folders.load(Asked, folders.newest(clusters)[1].asked) if record.read(path) is not None else None
+        return expected.nodes_of(cluster, up=up)
+
+    return RayLauncher(str(path), lambda: _ours(path), expected=nodes, about=about)
 
 
 def _ours(path: Path) -> Where:
     """The one that is up."""
     found = record.read(path)
     if found is None:
-        raise NoCluster("no Ray cluster of ours is up; stx ray up, or the coordinator, brings one up")
+        raise NoCluster("no Ray cluster of ours is up; stx ray up, or a coordinator that stays, brings one up")
     return Where(found.address, token=found.token, via=found.via)
 
 

@@ -2,6 +2,7 @@
 Slurm's. What is up is known from the store and from squeue; nobody has to remember anything.
 """
 
+import contextlib
 import os
 import secrets
 import time
@@ -11,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from jobs import files
+from jobs.launchers.ray.line import Line, RayError, Where
 from jobs.launchers.ray.up import folder as folders
 from jobs.launchers.ray.up import here, record, there
 from jobs.launchers.ray.up.folder import Asked, ClusterFolder, Over, Report, Step
@@ -26,8 +28,12 @@ from stx.paths import Store
 from stx.verbs import expected
 from stx.verbs.refuse import path_with
 
+SILENTLY = "it ended without a word: its nodes were taken away, were killed, or could not begin"
+WAS_UP = frozenset({Step.UP, Step.LEAVING, Step.ENDED})
 NEVER = "none was ever brought up here"
-BEGIN_S = 60.0  # for a supervisor on this machine to say its first word; for sbatch to answer
+# For a supervisor on this machine to say its first word; for sinfo and sbatch to answer.
+BEGIN_S = {"local": 60.0, "slurm": 240.0}
+SETTLE_S = 10.0
 
 
 class Standing(StrEnum):
@@ -68,13 +74,15 @@ class OwnRay:
 
     def __init__(self, cluster: Cluster, store: Store) -> None:
         self._cluster, self._store = cluster, store
-        self._clusters = store.ray_clusters(cluster.name)
+        self._clusters = store.ray_clusters(expected.called(cluster))
 
     def look(self) -> Look:
         """How it stands. BackendError where squeue does not answer."""
         number, folder = folders.newest(self._clusters)
         asked = folders.load(Asked, folder.asked)
         if asked is None:
+            if number and self._is_young(folder.path):
+                return Look(standing=Standing.STARTS, words="somebody asks for it now", folder=folder, number=number)
             return Look(standing=Standing.NONE, words=NEVER, number=number)
         reports, over = folder.reports(), folders.load(Over, folder.over)
         job_id, alive, waits = self._alive(folder, reports)
@@ -83,7 +91,7 @@ class OwnRay:
             found = None  # of an earlier one, whose first node was killed
         words = "" if over is None else over.words
         if alive is None:
-            standing, words = Standing.OVER, words or "it ended without a word: its nodes were taken away, or killed"
+            standing, words = Standing.OVER, words or f"{SILENTLY}; what was printed is in {folder.path}"
         elif over is not None or files.read(folder.stop) is not None:
             standing = Standing.LEAVES
         elif waits:
@@ -100,14 +108,14 @@ class OwnRay:
             record=found if standing is Standing.UP else None,
             reports=reports,
             job_id=job_id,
-            never_up=over is not None and over.cause is Cause.SETUP,
+            never_up=over.cause is Cause.SETUP if over else not any(one.step in WAS_UP for one in reports),
             number=number,
         )
 
     def _alive(self, folder: ClusterFolder, reports: Sequence[Report]) -> tuple[str, str | None, bool]:
         """Its job, what keeps it alive (None: nothing does), and whether that still waits for nodes."""
         silent = not reports and files.read(folder.over) is None
-        young = silent and time.time() - folder.asked.stat().st_mtime < BEGIN_S
+        young = silent and self._is_young(folder.asked)
         if self._cluster.ray.where == "local":
             running = here.running(folder)
             return "", (f"{len(running)} nodes on this machine" if running or young else None), False
@@ -116,6 +124,9 @@ class OwnRay:
             return job_id, seen.detail or f"job {job_id} was submitted", seen.state is JobState.PENDING
         return known, "it is being submitted" if young and not known else None, True
 
+    def _is_young(self, path: Path) -> bool:
+        return time.time() - path.stat().st_mtime < BEGIN_S[self._cluster.ray.where]
+
     def up(self, after: int, *, experiment: str = "", code: Path) -> Look:
         """Ask for the one after that number, and return at once. BackendError where Slurm does not take it, or somebody
         else asked at the same moment.
@@ -123,26 +134,43 @@ class OwnRay:
         with writing(self._store.root):
             self._clusters.parent.mkdir(exist_ok=True)
             asked = self._asked(experiment=experiment)
+            before = folders.load(Asked, ClusterFolder(self._clusters / f"{after:03d}").asked)
             folder = folders.claim(self._clusters, asked, number=after + 1)
             if folder is None:
-                raise BackendError("somebody else brings it up at this moment", hint="stx ray status")
+                taken = BackendError("somebody else brings it up at this moment", hint="stx ray status")
+                taken.later = True
+                raise taken
             _write_token(Path(asked.token))
+            if before is not None:
+                Path(before.token).unlink(missing_ok=True)  # of one that was killed
             Path(asked.record).unlink(missing_ok=True)  # of one whose first node was killed
         if self._cluster.ray.where == "local":
             here.start(folder, environment=os.environ | {"PYTHONPATH": path_with(code)})
             return self.look()
-        allocation = self._allocation(folder, path=path_with(code))
+        records.write(folder.job, {"job_id": self._submit(folder, asked, path=path_with(code))})
+        return self.look()
+
+    def _submit(self, folder: ClusterFolder, asked: Asked, *, path: str) -> str:
+        """The job's id. One that was accepted, and whose answer was lost, is found by its name."""
+        allocation = self._allocation(folder, path=path)
         try:
             if reason := ask(lambda: there.refusal(allocation)):
                 where = f"cluster {self._cluster.name}: ray"
                 raise ConfigError(f"it would never start: {reason}", where=where, hint="ask for less in `ray:`")
             submission = named.load("jobs.launchers.ray.up", "submission")  # submitit is an extra
-            job_id = ask(lambda: str(submission.submit(folder, allocation)))
+            return ask(lambda: str(submission.submit(folder, allocation)))
         except (BackendError, ConfigError) as error:
-            folders.publish(folder.over, Over(words=error.what, cause=Cause.SETUP))
+            if accepted := self._accepted(folder):
+                return accepted
+            later = isinstance(error, BackendError) and error.later
+            folders.publish(folder.over, Over(words=error.what, cause=None if later else Cause.SETUP))
+            Path(asked.token).unlink(missing_ok=True)
             raise
-        records.write(folder.job, {"job_id": job_id})
-        return self.look()
+
+    def _accepted(self, folder: ClusterFolder) -> str:
+        with contextlib.suppress(BackendError):
+            return next(iter(ask(lambda: there.found(self._job_name(folder)))), "")
+        return ""
 
     def end(self, look: Look, words: str) -> None:
         """Ask it to end: jobs save first. One that still waits for nodes is cancelled."""
@@ -151,8 +179,24 @@ class OwnRay:
             if look.standing is Standing.WAITS:
                 folders.publish(look.folder.over, Over(words=words))
                 ask(lambda: there.cancel(look.job_id))
+                if look.asked is not None:
+                    Path(look.asked.token).unlink(missing_ok=True)
             else:
                 folders.ask_to_end(look.folder, words)
+
+    def others(self, look: Look) -> int:
+        """How many jobs wait or run on one that is UP when ours have ended, and had time to give their places back; 0
+        where nobody answers.
+        """
+        if look.record is None:
+            return 0
+        where = Where(look.record.address, token=look.record.token, via=look.record.via)
+        with contextlib.suppress(RayError), contextlib.closing(Line(where, about={})) as line:
+            until = time.monotonic() + SETTLE_S
+            while (count := len(line.ask("groups", tags=None))) and time.monotonic() < until:
+                time.sleep(0.5)
+            return count
+        return 0
 
     def cancel(self, look: Look) -> None:
         """What is left of one that did not end in time."""
@@ -171,18 +215,18 @@ class OwnRay:
 
     def _asked(self, *, experiment: str) -> Asked:
         options = self._cluster.ray
-        cpus, mem_gb = expected.share(self._cluster)
+        cpus, gpus, mem_gb = expected.share(self._cluster)
         name = f"{self._store_id()}-{self._cluster.name}-{secrets.token_hex(4)}"
         token = Path.home() / ".stx" / "ray" / name
         links = {"RAY_PROMETHEUS_HOST": options.prometheus, "RAY_GRAFANA_HOST": options.grafana}
         return Asked(
             name=self._cluster.name,
             nodes=options.nodes,
-            record=str(self._store.ray(self._cluster.name)),
+            record=str(self._store.ray(expected.called(self._cluster))),
             token=str(token),
             experiment=experiment,
             cpus=cpus,
-            gpus=options.gpus_per_node,
+            gpus=gpus,
             mem_gb=mem_gb,
             join_s=options.join_s,
             stop_lead_s=self._cluster.stop_lead_s,

@@ -16,7 +16,7 @@ from stx.coordinator.prepare import check_store, writing
 from stx.errors import BackendError, ConfigError, install
 from stx.paths import Store
 from stx.report.words import plural
-from stx.verbs import console
+from stx.verbs import console, expected
 from stx.verbs.launching import installed
 from stx.verbs.own_ray import Look, OwnRay, Standing
 from stx.verbs.select import store_root
@@ -145,7 +145,7 @@ def own_of(cluster: str | None, store: str | None, **typed: Any) -> tuple[Cluste
 
 def _refuse_others(where: Cluster, place: Store) -> None:
     """ConfigError where another user of the store has clusters of that name: nobody looks into them."""
-    folder = place.ray_clusters(where.name)
+    folder = place.ray_clusters(expected.called(where))
     if folder.is_dir() and (owner := folder.stat().st_uid) != os.geteuid():
         hint = "give this cluster file another `name:`"
         raise ConfigError(f"its Ray clusters are {sharing.user_name(owner)}'s", where=str(folder), hint=hint)

@@ -13,6 +13,7 @@ import pytest
 
 from jobs import processes
 from stx.paths import Store
+from tests.integration.slurm.conftest import Commands
 from tests.slurm_cluster import wait_for
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -111,6 +112,23 @@ def test_a_cluster_comes_up_in_an_allocation_says_where_it_is_and_goes_down(site
     assert "none is added" in site_err(site, "ray", "up")
     site.run("ray", "down")
     assert site.status()["state"] == "OVER" and not token.exists()
+    wait_for(lambda: not site.jobs(), limit=30, seen=site.jobs)
+    wait_for(lambda: not site.processes(), limit=30, seen=site.processes)
+
+
+@pytest.mark.sampled(seconds=60)
+def test_an_allocation_that_sbatch_refuses_leaves_nothing_and_one_whose_answer_was_lost_is_used(site):
+    commands = Commands(site.folder / "bin")
+    commands.make()
+    site.env["PATH"] = f"{commands.folder}:{site.env.get('PATH', os.environ['PATH'])}"
+    commands.fail("sbatch", "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy")
+    assert "Job violates accounting/QOS policy" in site_err(site, "ray", "up")
+    assert site.status()["state"] == "OVER" and not [*(site.folder / ".stx" / "ray").iterdir()]
+    commands.work("sbatch")
+    commands.be_late("sbatch", "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation")
+    assert "rays: UP, job" in site.run("ray", "up")
+    assert len(site.jobs()) == 1
+    site.run("ray", "down")
     wait_for(lambda: not site.jobs(), limit=30, seen=site.jobs)
     wait_for(lambda: not site.processes(), limit=30, seen=site.processes)
 

@@ -75,7 +75,7 @@ class Live:
         return any(self.folder.glob("store/stages/train-*/attempts/001/metrics.jsonl"))
 
     def words(self) -> str:
-        logs = [self.folder / "out", *self.folder.glob("store/ray/page/*/*.log")]
+        logs = [self.folder / "out", *self.folder.glob("store/ray/page@*/*/*.log")]
         return "\n".join(path.read_text(errors="replace")[-3000:] for path in logs)
 
 

@@ -150,9 +150,10 @@ def test_a_cluster_of_our_own_whose_head_was_killed_is_followed_by_another_one(w
     ours = OnRay(with_latents, None, None)
     ours.file.write_text(OURS)
     training = Training(ours)
-    told = json.loads((with_latents.store / "ray/cluster/001/node-0.json").read_text())
+    (clusters,) = with_latents.store.glob("ray/cluster@*/")
+    told = json.loads((clusters / "001/node-0.json").read_text())
     os.kill(int(told["process"].partition(":")[0]), signal.SIGKILL)
     training.end()
     training.check(untouched, ("YIELDED", ""))
-    assert [path.name for path in sorted((with_latents.store / "ray/cluster").glob("0*"))] == ["001", "002"]
+    assert [path.name for path in sorted(clusters.glob("0*"))] == ["001", "002"]
     wait_for(lambda: not of_home(with_latents.folder), limit=240)

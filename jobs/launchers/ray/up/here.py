@@ -52,7 +52,7 @@ def _lives(report: Report) -> bool:
 
 
 def end(folder: ClusterFolder) -> None:
-    """TERM to the supervisors, which let jobs save first."""
+    """KILL to the supervisors, which were asked to leave and did not; their Ray goes with them."""
     for report in running(folder):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(int(report.process.partition(":")[0]), signal.SIGTERM)
+            os.kill(int(report.process.partition(":")[0]), signal.SIGKILL)
