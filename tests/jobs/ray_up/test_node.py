@@ -1,10 +1,13 @@
 """The supervisor of a node on real Ray: it comes up, it says clearly why it does not, and it leaves nobody behind."""
 
+import contextlib
 import os
 import signal
 import socket
+import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,12 +88,11 @@ def test_a_port_that_somebody_takes_at_the_last_moment_costs_a_try_and_not_the_c
     nodes = make()
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]
-        os.environ["TAKEN"], before = str(port), os.environ.get("PYTHONPATH", "")
-        os.environ["PYTHONPATH"] = f"{tmp_path}:{before or Path.cwd()}"
+        os.environ["TAKEN"] = str(port)
         try:
-            nodes.start()
+            with path_begins_with(tmp_path):
+                nodes.start()
         finally:
-            os.environ["PYTHONPATH"] = before
             del os.environ["TAKEN"]
         nodes.until(is_up(nodes), "it is up with another port")
     assert not nodes.record.address.endswith(f":{port}")
@@ -139,6 +141,38 @@ def test_a_supervisor_that_is_killed_takes_its_ray_along(make):
     nodes.until(lambda: not nodes.left(), "all of Ray has gone with it")
 
 
+JOB = """\
+import pathlib, signal, sys, time
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+signal.sigwait({signal.SIGUSR2})
+time.sleep(6)
+pathlib.Path(sys.argv[1]).touch()
+"""
+
+
+@pytest.mark.sampled(seconds=35)
+def test_jobs_of_another_node_have_their_time_when_ray_of_the_head_has_ended_and_nobody_fails(make, tmp_path):
+    """The job is a child of the second node's, which looks like a supervisor of a job and takes a while to save."""
+    saved = tmp_path / "saved"
+    argv = [sys.executable, "-c", JOB, str(saved), "jobs.exec"]
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os, sys\nif 'n2' in sys.orig_argv: os.posix_spawn({sys.executable!r}, {argv!r}, dict(os.environ))\n"
+    )
+    nodes = make(nodes=2)
+    nodes.start(0)
+    with path_begins_with(tmp_path):
+        nodes.start(1)
+    nodes.until(is_up(nodes), "both nodes are up")
+    (server,) = nodes.running(b"gcs/gcs_server")
+    os.kill(server, signal.SIGKILL)
+    assert nodes.until_ended() == [0, 0], nodes.words()
+    assert nodes.over.cause is Cause.NODE and "node n1: Ray ended by itself" in nodes.over.words
+    assert nodes.report(0).step is Step.FAILED and nodes.report(1).step is Step.ENDED
+    first, second = (nodes.folder.node(number).stat().st_mtime_ns for number in (0, 1))
+    assert saved.stat().st_mtime_ns < second < first, "the head goes last"
+    assert nodes.left() == []
+
+
 @pytest.mark.full
 def test_ray_that_dies_on_a_node_is_started_again_and_on_the_head_ends_the_cluster(make):
     nodes = make(nodes=2)
@@ -151,9 +185,20 @@ def test_ray_that_dies_on_a_node_is_started_again_and_on_the_head_ends_the_clust
     nodes.until(lambda: nodes.report(1).step is Step.UP, "it is up again")
     (server,) = nodes.running(b"gcs/gcs_server")
     os.kill(server, signal.SIGKILL)
-    assert nodes.until_ended() == [1, 0]
+    assert nodes.until_ended() == [0, 0]
     assert nodes.over.cause is Cause.NODE and "Ray ended by itself" in nodes.over.words
     assert nodes.left() == []
+
+
+@contextlib.contextmanager
+def path_begins_with(folder: Path) -> Iterator[None]:
+    """Supervisors that are started meanwhile run what is there."""
+    before = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = f"{folder}:{before or Path.cwd()}"
+    try:
+        yield
+    finally:
+        os.environ["PYTHONPATH"] = before
 
 
 def _below(pid: int, ancestor: int) -> bool:

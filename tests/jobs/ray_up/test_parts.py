@@ -163,6 +163,7 @@ def test_the_allocation_is_one_task_per_node_on_whole_nodes_and_is_not_started_a
         assert wanted in text.splitlines()
     (line,) = [line for line in text.splitlines() if line.startswith("srun ")]
     assert "--kill-on-bad-exit=1" in line and "--cpu-bind=none" in line
+    assert " --wait=0 " in line, "a node that leaves first would end the others after the site's WaitTime"
     assert line.endswith("-P -m jobs.launchers.ray.up.node --slurm '/s/ray/my cluster/001'")
 
 

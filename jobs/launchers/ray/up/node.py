@@ -6,6 +6,8 @@
             that ended by itself is started again
     leave   jobs save first (USR2 to their supervisors), then Ray ends, then whatever is left of both
 
+The exit code is 1 where the cluster never came up, for which srun ends the other nodes (submission.py). Later it is 0,
+whatever happened, which over.json says: jobs on the other nodes save.
 A SIGKILL of this process ends Ray on this node, too (daemons.py); jobs see their actors go, save, and end.
 """
 
@@ -79,6 +81,8 @@ class Node:
         self._targets: list[str] = []
         self._head: Head | None = None
         self._told: Report | None = None
+        self._known: dict[int, Report] = {}
+        self._up = False
 
     def run(self) -> int:
         """Start, watch, leave; returns the exit code."""
@@ -88,6 +92,7 @@ class Node:
             self._start()
             if self._here.is_head:
                 self._gather()
+            self._up = True
             self._tell(Step.UP)
             self._watch()
         except Stopped as stopped:
@@ -98,7 +103,20 @@ class Node:
             cause = Cause.NODE if isinstance(error, Lost) else Cause.SETUP
             over = Over(words=f"node {self._here.name}: {error}", cause=cause)
         self._leave(over)
-        return 0 if over.cause is None else 1
+        return 0 if over.cause is None or self._was_up() else 1
+
+    def _was_up(self) -> bool:
+        """Whether the cluster has been up, and jobs may run on any node: its head has said so."""
+        head = self._reports().get(0)
+        return self._up and (self._here.is_head or head is None or head.step is not Step.STARTING)
+
+    def _reports(self) -> dict[int, Report]:
+        """What the nodes say, by their numbers: where the store does not tell, what they said before."""
+        for number in range(self._asked.nodes):
+            with contextlib.suppress(OSError, ValueError):
+                if (report := folders.load(Report, self._folder.node(number))) is not None:
+                    self._known[number] = report
+        return self._known
 
     def _start(self) -> None:
         """Ray of this node, from nothing to registered."""
@@ -232,7 +250,7 @@ class Node:
                 folders.publish(self._folder.over, over)
         self._tell(Step.LEAVING, over.words)
         self._let_jobs_save()
-        if self._here.is_head:
+        if self._here.is_head and self._up:
             self._let_others_leave()
         if failed:
             self._ray.keep_logs(self._folder.logs(self._here.number))
@@ -262,11 +280,14 @@ class Node:
         log(f"jobs asked to save={len(told)} left={len(found)}")
 
     def _let_others_leave(self) -> None:
-        """The head goes last: Ray on the other nodes needs it while jobs save."""
+        """The head goes last: Ray on the other nodes needs it while jobs save. That these have ended only they
+        themselves can say: where the dashboard is silent, or Ray has gone, jobs still save.
+        """
         deadline = time.monotonic() + self._asked.stop_lead_s
-        while time.monotonic() < deadline and self._ray.code is None:
-            left = {report.name for report in self._folder.reports() if report.step in (Step.ENDED, Step.FAILED)}
-            if set(self._alive()) <= left | {self._here.name}:
+        while time.monotonic() < deadline:
+            reports = self._reports()
+            ended = {number for number, one in reports.items() if one.step in (Step.ENDED, Step.FAILED)}
+            if ended.issuperset(range(1, self._asked.nodes)):
                 return
             self._rest()
 

@@ -1,7 +1,8 @@
 """The request for an allocation: a batch script of submitit's, which starts one supervisor per node.
 
 Without a size it takes whole nodes (--exclusive, --mem=0); GPUs are asked for by their number either way. What stands
-still ends: --kill-on-bad-exit takes the other nodes along where one failed. The site does not start it again: the next
+still ends: --kill-on-bad-exit takes the other nodes along where one could not begin, or was killed. One that leaves
+takes nobody along, whatever a site's WaitTime is: jobs on the others save. The site does not start it again: the next
 cluster is another one.
 """
 
@@ -47,7 +48,7 @@ def _parameters(asked: Allocation) -> dict[str, Any]:
         "stderr_to_stdout": True,
         "signal_delay_s": int(asked.lead_s),
         "setup": [request.KEEP_THE_SHELL, request.BLOCK, *said.get("setup", ())],
-        "srun_args": [*bound, "--kill-on-bad-exit=1", *said.get("srun", ())],
+        "srun_args": [*bound, "--kill-on-bad-exit=1", "--wait=0", *said.get("srun", ())],
         "wckey": None,
         "exclude": ",".join(said.get("exclude", ())) or None,
         "additional_parameters": _additional(asked),
