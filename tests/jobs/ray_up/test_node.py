@@ -63,6 +63,29 @@ def test_a_node_whose_head_never_answers_says_so(make):
     assert nodes.over.cause is Cause.SETUP
 
 
+def test_a_head_whose_words_cannot_be_read_is_waited_for_as_one_that_says_nothing(make):
+    nodes = make(nodes=2, start_s=0.5, join_s=0.5)
+    nodes.folder.head.write_text('{"cut')
+    nodes.start(1)
+    assert nodes.until_ended() == [1]
+    assert nodes.over.words == "node n2: the head did not say where it is within 1 s"
+
+
+@pytest.mark.sampled(seconds=30)
+def test_what_a_store_does_not_tell_ends_no_cluster_and_keeps_nobody_from_its_end(make):
+    """A folder where the second node's words should be can neither be read nor replaced."""
+    nodes = make(nodes=2, stop_lead_s=3.0)
+    nodes.folder.node(1).mkdir()
+    nodes.start()
+    nodes.until(is_up(nodes), "both nodes are up")
+    Path(nodes.asked.record).write_text('{"cut')
+    ask_to_end(nodes.folder, "a person wanted it")
+    assert nodes.until_ended() == [0, 0], nodes.words()
+    assert nodes.over.words == "a person wanted it" and nodes.over.cause is None
+    assert nodes.report(0).step is Step.ENDED and not Path(nodes.asked.token).exists()
+    assert nodes.left() == []
+
+
 def test_the_port_of_the_dashboard_that_somebody_has_is_named(make):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -134,11 +134,12 @@ class Node:
     def _find_head(self) -> Head:
         patience = self._asked.start_s + self._asked.join_s
         deadline = time.monotonic() + patience
-        while (head := folders.load(Head, self._folder.head)) is None:
-            if time.monotonic() > deadline:
-                raise ours.Failed(f"the head did not say where it is within {patience:g} s")
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError, ValueError):
+                if (head := folders.load(Head, self._folder.head)) is not None:
+                    return head
             self._heed()
-        return head
+        raise ours.Failed(f"the head did not say where it is within {patience:g} s")
 
     def _gather(self) -> None:
         """Until all nodes live; then the address is written, for everybody."""
@@ -175,7 +176,7 @@ class Node:
 
     def _missing(self, alive: list[str]) -> str:
         """Who did not come, and how far each of them is."""
-        reports = {report.number: report for report in self._folder.reports()}
+        reports = self._reports()
         words = []
         for number in range(self._asked.nodes):
             report = reports.get(number)
@@ -206,8 +207,8 @@ class Node:
 
     def _show_metrics(self) -> None:
         """Tell Prometheus which nodes are up, where that is new."""
-        reports = self._folder.reports()
-        others = [one.metrics for one in reports if one.step is Step.UP and one.number != self._here.number]
+        reports = sorted(self._reports().items())
+        others = [one.metrics for number, one in reports if one.step is Step.UP and number != self._here.number]
         targets = [self._metrics, *others]
         if targets != self._targets:
             with contextlib.suppress(OSError):
@@ -243,10 +244,11 @@ class Node:
     def _leave(self, over: Over) -> None:
         """What every way out goes through. A full disk keeps nobody from it."""
         failed = over.cause is not None
-        with contextlib.suppress(OSError, ValueError):
-            if self._here.is_head:  # before jobs yield: nothing is to come here any more
+        if self._here.is_head:  # before jobs yield: nothing is to come here any more
+            with contextlib.suppress(OSError, ValueError):
                 self._withdraw()
-            if self._here.is_head or failed:
+        if self._here.is_head or failed:
+            with contextlib.suppress(OSError):
                 folders.publish(self._folder.over, over)
         self._tell(Step.LEAVING, over.words)
         self._let_jobs_save()

@@ -98,8 +98,10 @@ class OurRay:
 
     def last_words(self) -> str:
         """The last lines of what `ray start` and its daemons said."""
-        told = [self._output, *(path for path in self._logs() if path.suffix == ".err")]
-        text = "\n".join(files.tail(path, KEPT_BYTES).decode(errors="replace") for path in told)
+        text = ""
+        for path in (self._output, *(path for path in self._logs() if path.suffix == ".err")):
+            with contextlib.suppress(OSError):  # words that cannot be read change nothing about what happened
+                text += files.tail(path, KEPT_BYTES).decode(errors="replace") + "\n"
         return "\n".join([line for line in text.splitlines() if line.strip()][-TOLD_LINES:])
 
     def _logs(self) -> list[Path]:
