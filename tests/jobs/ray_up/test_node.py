@@ -196,6 +196,33 @@ def test_jobs_of_another_node_have_their_time_when_ray_of_the_head_has_ended_and
     assert nodes.left() == []
 
 
+@pytest.mark.sampled(seconds=30)
+def test_a_node_that_cannot_be_started_again_was_up_before_which_is_no_failure_to_begin(make):
+    nodes = make(nodes=2)
+    nodes.start()
+    nodes.until(is_up(nodes), "both nodes are up")
+    Path(nodes.asked.token).unlink()
+    second = nodes.children[1].pid
+    os.kill(next(pid for pid in nodes.running(b"raylet/raylet") if _below(pid, second)), signal.SIGKILL)
+    assert nodes.until_ended() == [0, 0], nodes.words()
+    assert nodes.over.cause is Cause.NODE
+    assert nodes.over.words.startswith(f"node n2: the token {nodes.asked.token} is not seen on this node")
+    assert nodes.left() == []
+
+
+@pytest.mark.sampled(seconds=25)
+def test_a_node_that_is_lost_before_all_have_come_was_never_part_of_a_cluster_that_was_up(make):
+    nodes = make(nodes=3, stop_lead_s=3.0)
+    nodes.start(0, 1)
+    nodes.until(lambda: nodes.report(1) is not None and nodes.report(1).step is Step.UP, "the second is there")
+    Path(nodes.asked.token).unlink()
+    second = nodes.children[1].pid
+    os.kill(next(pid for pid in nodes.running(b"raylet/raylet") if _below(pid, second)), signal.SIGKILL)
+    assert nodes.until_ended() == [0, 1], nodes.words()
+    assert nodes.over.cause is Cause.SETUP and nodes.over.words.startswith("node n2: the token")
+    assert nodes.left() == []
+
+
 @pytest.mark.full
 def test_ray_that_dies_on_a_node_is_started_again_and_on_the_head_ends_the_cluster(make):
     nodes = make(nodes=2)

@@ -102,7 +102,7 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Over:
-    """Why a cluster ended; `cause` where it was no one's wish."""
+    """Why a cluster ended; `cause` where it was nobody's wish: SETUP if it was never up, NODE if it was."""
 
     words: str
     cause: Cause | None = None

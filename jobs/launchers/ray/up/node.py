@@ -100,10 +100,10 @@ class Node:
             over = Over(words=str(stopped))
         except FAILURES as error:
             log(f"failed: {error}")
-            cause = Cause.NODE if isinstance(error, Lost) else Cause.SETUP
+            cause = Cause.NODE if self._was_up() else Cause.SETUP
             over = Over(words=f"node {self._here.name}: {error}", cause=cause)
         self._leave(over)
-        return 0 if over.cause is None or self._was_up() else 1
+        return 1 if over.cause is Cause.SETUP else 0
 
     def _was_up(self) -> bool:
         """Whether the cluster has been up, and jobs may run on any node: its head has said so."""
