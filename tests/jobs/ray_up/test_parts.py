@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -73,6 +75,47 @@ def test_a_shelter_is_private_new_and_goes_whole(short):
     (first / "session" / "logs").mkdir(parents=True)
     shelter.remove(first)
     assert not first.exists() and second.exists()
+    assert {path.name for path in second.parent.iterdir()} == {second.name, f"{second.name}.owner"}
+
+
+MAKE = """\
+import pathlib, sys
+from jobs.launchers.ray.up import shelter
+print(shelter.make(pathlib.Path(sys.argv[1])), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_next_shelter_removes_those_whose_supervisors_were_killed_and_no_others(short):
+    owners = [
+        subprocess.Popen([sys.executable, "-c", MAKE, str(short)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    killed, living = (Path(owner.stdout.readline().decode().strip()) for owner in owners)
+    (killed / "session" / "logs").mkdir(parents=True)
+    told = killed.with_suffix(".owner").read_text()
+    pid, start, boot, machine = told.split(":")
+    alike = {
+        "000001": f"{os.getpid()}:{start}:{boot}:{machine}",  # its pid is somebody else's now
+        "000002": f"{pid}:{start}:{boot}:{machine}-elsewhere",
+        "000003": "",
+    }
+    for name, owner in alike.items():
+        (killed.parent / name).mkdir()
+        (killed.parent / f"{name}.owner").write_text(owner)
+    (killed.parent / "000004").mkdir()
+    try:
+        assert shelter.make(short).exists() and killed.exists(), "it lives"
+        owners[0].kill()
+        owners[0].wait()
+        mine = shelter.make(short)
+    finally:
+        for owner in owners:
+            owner.kill()
+            owner.communicate()
+    left = {path.name for path in mine.parent.iterdir()}
+    assert not {killed.name, f"{killed.name}.owner", "000001", "000001.owner"} & left
+    assert {living.name, f"{living.name}.owner", mine.name, "000002", "000002.owner", "000003", "000004"} <= left
 
 
 def test_a_shelter_that_is_open_to_others_or_a_link_is_refused(short):
