@@ -173,7 +173,7 @@ pathlib.Path(sys.argv[1]).touch()
 """
 
 
-@pytest.mark.sampled(seconds=35)
+@pytest.mark.sampled(seconds=45)
 def test_jobs_of_another_node_have_their_time_when_ray_of_the_head_has_ended_and_nobody_fails(make, tmp_path):
     """The job is a child of the second node's, which looks like a supervisor of a job and takes a while to save."""
     saved = tmp_path / "saved"
