@@ -110,6 +110,15 @@ def unique_id(process: Process) -> str:
     return f"{process.pid}:{process.start_time}:{boot_id()}:{machine()}"
 
 
+def is_gone(name: str) -> bool:
+    """Whether the process with this unique_id was one of this machine, and has ended."""
+    pid, where = name.partition(":")[0], name.rpartition(":")[2]
+    if where != machine() or not pid.isdecimal():
+        return False
+    process = look(int(pid))
+    return process is None or unique_id(process) != name
+
+
 def owner(pid: int) -> int | None:
     """The number of the user whose process it is; None if there is none."""
     try:

@@ -15,7 +15,7 @@ import pytest
 from jobs.launchers.ray.up import answers, shelter
 from jobs.launchers.ray.up.folder import Step, ask_to_end
 from jobs.spec import Cause
-from tests.jobs.ray_up.conftest import has_failed, is_up
+from tests.jobs.ray_up.conftest import PATIENCE_S, has_failed, is_up
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -162,6 +162,19 @@ def test_a_supervisor_that_is_killed_takes_its_ray_along(make):
     nodes.children[0].kill()
     nodes.children[0].wait()
     nodes.until(lambda: not nodes.left(), "all of Ray has gone with it")
+
+
+@pytest.mark.sampled(seconds=30)
+def test_the_head_does_not_wait_for_a_node_that_was_killed_on_its_machine(make):
+    nodes = make(nodes=2, stop_lead_s=2 * PATIENCE_S)
+    nodes.start()
+    nodes.until(is_up(nodes), "both nodes are up")
+    nodes.look()
+    nodes.children[1].kill()
+    nodes.children[1].wait()
+    ask_to_end(nodes.folder, "a person wanted it")
+    assert nodes.until_ended() == [0, -signal.SIGKILL]
+    nodes.until(lambda: not nodes.left(), "all of Ray has gone")
 
 
 JOB = """\

@@ -285,11 +285,9 @@ class Node:
         """The head goes last: Ray on the other nodes needs it while jobs save. That these have ended only they
         themselves can say: where the dashboard is silent, or Ray has gone, jobs still save.
         """
-        deadline = time.monotonic() + self._asked.stop_lead_s
+        deadline, others = time.monotonic() + self._asked.stop_lead_s, range(1, self._asked.nodes)
         while time.monotonic() < deadline:
-            reports = self._reports()
-            ended = {number for number, one in reports.items() if one.step in (Step.ENDED, Step.FAILED)}
-            if ended.issuperset(range(1, self._asked.nodes)):
+            if {number for number, one in self._reports().items() if _has_left(one)}.issuperset(others):
                 return
             self._rest()
 
@@ -309,6 +307,11 @@ class Node:
             with contextlib.suppress(OSError):
                 folders.save(self._folder.node(here.number), report)
                 self._told = report
+
+
+def _has_left(report: Report) -> bool:
+    """Whether this node has ended, or was killed on this machine."""
+    return report.step in (Step.ENDED, Step.FAILED) or processes.is_gone(report.process)
 
 
 def _dashboard(head: Head) -> str:

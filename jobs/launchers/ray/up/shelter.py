@@ -65,15 +65,8 @@ def _sweep(folder: Path) -> None:
     """Remove what supervisors that were killed have left behind."""
     for note in sorted(folder.glob(f"*{_OWNER}")):
         with contextlib.suppress(OSError, ValueError):
-            if _is_gone((files.read(note) or b"").decode("ascii")):
+            if processes.is_gone((files.read(note) or b"").decode("ascii")):
                 remove(note.with_suffix(""))
-
-
-def _is_gone(owner: str) -> bool:
-    """Whether this process was of this machine, and is none any more. ValueError for what is no owner."""
-    pid, _, _, machine = owner.split(":")
-    process = processes.look(int(pid))
-    return machine == processes.machine() and (process is None or processes.unique_id(process) != owner)
 
 
 def _check(folder: Path) -> None:
