@@ -1,7 +1,8 @@
 """The actor that holds one rank's place in a Ray cluster: the parent of one supervisor, for as long as that lives.
 
     start    the supervisor, with exactly the actor's GPUs; its log is <attempt dir>/scheduler/<job>_<rank>_log.out
-    mind     rank 0 minds all others, and all others mind rank 0: where one fails, or its actor dies, all end theirs
+    mind     rank 0 minds all others, and all others mind rank 0: where one fails, all end theirs, and where
+             an actor dies, all have the time of a stop to save
     end      when the supervisors of all ranks have ended, rank 0 removes the placement group, and with it all actors
 
 An actor that is killed leaves a supervisor that notices, and has the time of a stop to save (jobs/parent.py); until

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from jobs import files, processes
 
-GRACE_S = 30.0  # as Slurm's KillWait
+GRACE_S = 30.0  # as Slurm's KillWait: a rank has failed, so there is little to save
 SWEEP_S = 0.05
 
 

@@ -71,18 +71,27 @@ class Holder:
         waits = {actor.wait.remote(): rank for rank, actor in others.items() if actor is not None}
         lost = [rank for rank, actor in others.items() if actor is None]
         if lost:
-            self.child.end()
+            self._leave(others.values())
         while waits:
             (done, *_), _ = ray.wait([*waits], num_returns=1)
             rank = waits.pop(done)
             try:
-                ended_well = ray.get(done) == 0
+                if ray.get(done) != 0:
+                    self.child.end()
             except RayError:
-                ended_well = False
                 lost.append(rank)
-            if not ended_well:
-                self.child.end()
+                self._leave(others.values())
         return lost
+
+    def _leave(self, others: Iterable[Any]) -> None:
+        """An actor is gone, and its rank, if that lives, saves with all others: each has the time of a stop for it. Who
+        minds the others tells them.
+        """
+        within_s = self._stop_lead_s + END_GRACE_S  # as the supervisor of that actor ends its own rank
+        self.child.end(grace_s=within_s)
+        for actor in others:
+            if actor is not None:
+                actor.end.remote(within_s)
 
     def _wait(self) -> None:
         while not self.child.wait(LOOK_S):

@@ -46,7 +46,12 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def prepare_as(folder: Path, mode: str, **size: object) -> JobSpec:
     """A job of the contract of another size."""
     spec = prepare(folder, mode)
-    changed = replace(spec, resources=replace(spec.resources, **size))
+    return rewritten(spec, resources=replace(spec.resources, **size))
+
+
+def rewritten(spec: JobSpec, **changes: object) -> JobSpec:
+    """Another job in its place, before it is submitted."""
+    changed = replace(spec, **changes)
     files.write(AttemptDir(spec.attempt_dir).intent, json.dumps({"tag": spec.tag, "job": changed.dump()}).encode())
     return changed
 

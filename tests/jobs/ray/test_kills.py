@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 
 from jobs.contract import Job, prepare, start, until
 from jobs.launchers.ray import RayLauncher
+from jobs.launchers.ray.child import GRACE_S
 from jobs.launchers.ray.line import RayError
 from jobs.spec import JobState, Result
 from tests import ray_cluster
-from tests.jobs.ray.conftest import actor_of, jobs_of, prepare_as, supervisor_of
+from tests.jobs.ray.conftest import actor_of, jobs_of, prepare_as, rewritten, supervisor_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -33,6 +35,33 @@ def test_a_killed_actor_takes_its_sibling_along_and_both_save(victim, on_ray, fo
     assert time.monotonic() - began < 10.0
     for said in job.wait_ended():
         assert said is not None and said.result is Result.YIELDED, str(said)
+
+
+SLOW = """
+import sys, time
+from jobs import runtime
+runtime.install()
+while not runtime.stop_requested():
+    time.sleep(0.01)
+time.sleep(float(sys.argv[1]))
+runtime.finish(runtime.attempt_dir(), runtime.rank(), runtime.Result.YIELDED)
+sys.exit(runtime.EXIT_YIELDED)
+"""
+
+
+@pytest.mark.sampled(seconds=40)
+def test_the_siblings_of_a_killed_actor_have_the_time_of_a_stop_to_save(on_ray, folder):
+    """Which is longer than what a sibling has of a rank that failed."""
+    save_s = GRACE_S + 2.0
+    spec = prepare(folder, "wait", ranks=3)
+    spec = rewritten(spec, argv=(sys.executable, "-P", "-c", SLOW, str(save_s)))
+    job = Job(on_ray, spec, on_ray.submit(spec))
+    job.wait_alive()
+    began = time.monotonic()
+    os.kill(actor_of(job.attempt, 1), signal.SIGKILL)
+    for said in job.wait_ended():
+        assert said is not None and said.result is Result.YIELDED, str(said)
+    assert time.monotonic() - began > save_s
 
 
 @pytest.mark.sampled(seconds=8)
