@@ -176,7 +176,7 @@ class RayLauncher:
             return self._of_earlier(handle, attempt_dir)
         group = groups.get(number)
         if group is None:
-            return Observation(JobState.ENDED)
+            return Observation(JobState.ENDED, _printed(AttemptDir(attempt_dir)))
         if group.failed:
             return self._never_began(handle, group)
         if not group.live:
@@ -186,13 +186,14 @@ class RayLauncher:
         return Observation(JobState.RUNNING, f"runs on {', '.join(group.nodes)}", nodes=",".join(group.nodes))
 
     def _never_began(self, handle: Handle, group: Group) -> Observation:
-        """An actor could not even start its supervisor; the others of the job are ended."""
+        """An actor could not even start its supervisor, or that could not begin; the others of the job are ended."""
         since = self._alone.setdefault(handle.job_id, self._clock())
         if group.live and self._clock() - since < KILL_AFTER_S:
             self._ask("call", group=asdict(group), method="end", arguments=[END_GRACE_S])
             return Observation(JobState.RUNNING, f"could not begin: {group.failed}")
-        self._ask("remove", group=asdict(group))
-        return Observation(JobState.ENDED, f"could not begin: {group.failed}", Cause.NODE)
+        if not group.is_gone:
+            self._ask("remove", group=asdict(group))
+        return Observation(JobState.ENDED, f"could not begin: {group.failed}", group.cause)
 
     def _deserted(self, handle: Handle, group: Group, attempt_dir: Path) -> Observation:
         """No actor is left, which is not to say that no rank is."""
@@ -231,7 +232,7 @@ class RayLauncher:
         """What there is of a job of this session."""
         session, _, number = handle.job_id.rpartition(":")
         groups = self._groups([handle.tag]) if session == self._session else []
-        return next((one for one in groups if one.number == number), None)
+        return next((one for one in groups if one.number == number and not one.is_gone), None)
 
     def _groups(self, tags: Sequence[str]) -> list[Group]:
         with suppress(NoCluster):
@@ -288,3 +289,11 @@ def _note(attempt: AttemptDir, *, cancel: bool) -> None:
     """Write stop.json; a full disk must keep nobody from stopping a job."""
     with suppress(OSError):
         files.write(attempt.stop, json.dumps({"cancel": cancel}).encode() + b"\n")
+
+
+def _printed(attempt: AttemptDir) -> str:
+    """Where to read of a job that has ended; nothing of one that never began."""
+    with suppress(OSError):
+        if attempt.scheduler_logs.exists():
+            return f"it has ended; what its supervisors printed is in {attempt.scheduler_logs}"
+    return ""

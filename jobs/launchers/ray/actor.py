@@ -3,6 +3,7 @@
     start    the supervisor, with exactly the actor's GPUs; its log is <attempt dir>/scheduler/<job>_<rank>_log.out
     mind     rank 0 minds all others, and all others mind rank 0: where one fails, all end theirs, and where
              an actor dies, all have the time of a stop to save
+    say      where the supervisor could not even begin, why (jobs/launchers/ray/unbegun.py)
     end      when the supervisors of all ranks have ended, rank 0 removes the placement group, and with it all actors
 
 An actor that is killed leaves a supervisor that notices, and has the time of a stop to save (jobs/parent.py); until
@@ -39,8 +40,10 @@ class Rank:
         self._holder.child.end(grace_s=grace_s)
 
     async def wait(self) -> int | None:
-        """Until the supervisor and all that it started have ended; its exit code, None where it was killed."""
-        while not self._holder.child.is_over:
+        """Until the supervisor and all that it started have ended; its exit code, None where it was killed, or ended
+        before it said a word.
+        """
+        while not self._holder.is_over:
             await asyncio.sleep(0.1)
         code: int | None = self._holder.child.code
         return code

@@ -40,8 +40,8 @@ class Child:
         """Whether it has ended, and all that it started."""
         return self._over.is_set()
 
-    def wait(self, within_s: float) -> bool:
-        """Whether that is so within this time."""
+    def wait(self, within_s: float | None = None) -> bool:
+        """Whether that is so within this time; None waits for it."""
         return self._over.wait(within_s)
 
     def signal(self, number: int) -> None:

@@ -6,8 +6,8 @@ answers on standard output.
     {"ask": "nodes"}                                    jobs/launchers/ray/nodes.py
     {"ask": "submit", "request": {...}}                 jobs/launchers/ray/request.py; the number of its placement
                                                         group, null where its name is taken
-    {"ask": "groups", "tags": [...]}                    jobs/launchers/ray/group.py: what there is of these jobs; of
-                                                        all where tags is null
+    {"ask": "groups", "tags": [...]}                    jobs/launchers/ray/group.py: what there is of these jobs, and
+                                                        which of those that are gone `failed`; all where tags is null
     {"ask": "call", "group": {...}, "method": "signal", "arguments": [12]}     of all its actors
     {"ask": "remove", "group": {...}}
 
@@ -43,8 +43,9 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from jobs import files
-from jobs.launchers.ray import actor, group, names, nodes
+from jobs import files, outcome
+from jobs.launchers.ray import actor, group, names, nodes, unbegun
+from jobs.spec import Cause
 
 LEAVE_S = 15.0
 LOOK_S = 10.0
@@ -52,8 +53,8 @@ UNREADY = "DEPENDENCIES_UNREADY"
 
 
 class Driver:
-    """Answers questions about one cluster, for as long as that lives. `failed`: the groups of which an actor could not
-    begin, with Ray's words; only the driver that made it learns that.
+    """Answers questions about one cluster, for as long as that lives. `failed`: the groups of which an actor, or its
+    supervisor, could not begin; only the driver that made it learns that.
     """
 
     def __init__(self, address: str, about: Mapping[str, str]) -> None:
@@ -67,8 +68,8 @@ class Driver:
         )
         ray.cloudpickle.register_pickle_by_value(actor)
         self._rank = ray.remote(actor.Rank)
-        self._begun: dict[Any, str] = {}
-        self._failed: dict[str, str] = {}
+        self._begun: dict[Any, tuple[str, str, int]] = {}  # tag and number of the group, and the rank
+        self._failed: dict[str, group.Failure] = {}
         context = ray.get_runtime_context()
         self.session: str = context.get_session_name()
         self._node: str = context.get_node_id()
@@ -82,7 +83,8 @@ class Driver:
             case {"ask": "submit", "request": asked}:
                 return self._submit(asked, there)
             case {"ask": "groups", "tags": tags}:
-                return [asdict(one) for one in self._groups(tags, there)]
+                found = self._groups(tags, there)
+                return [asdict(one) for one in found + self._gone(tags or (), found)]
             case {"ask": "call", "group": one, "method": method, "arguments": arguments}:
                 return self._call(one, method, arguments)
             case {"ask": "remove", "group": one}:
@@ -119,7 +121,7 @@ class Driver:
             task = {**asked, "rank": rank, "ranks": ranks, "job": f"{self.session}:{number}"}
             made_actor = options.remote(task)
             _hand_over(made_actor)
-            self._begun[made_actor.wait.remote()] = number
+            self._begun[made_actor.wait.remote()] = (asked["name"], number, rank)
         return number
 
     def _groups(self, tags: Iterable[str] | None, there: list[nodes.Node]) -> list[group.Group]:
@@ -130,16 +132,26 @@ class Driver:
         found = [group.of(row, live=live.get(row["name"], ()), nodes=there, failed=self._failed) for row in rows]
         return [one for one in found if one is not None]
 
+    def _gone(self, tags: Iterable[str], found: Iterable[group.Group]) -> list[group.Group]:
+        """Those of these jobs that failed and have no group any more."""
+        left = {*tags} - {one.tag for one in found}
+        return [group.gone(number, failure) for number, failure in self._failed.items() if failure.tag in left]
+
     def _look_at_begun(self) -> None:
-        """Which of our actors ended in their first moment."""
+        """Which of our actors ended in their first moment, and which supervisors say by their code why they did."""
         done, _ = ray.wait([*self._begun], num_returns=len(self._begun), timeout=0) if self._begun else ([], [])
         for one in done:
-            number = self._begun.pop(one)
+            tag, number, rank = self._begun.pop(one)
             try:
-                ray.get(one)
+                code = ray.get(one)
             except RayActorError as error:
                 if error.actor_init_failed:
-                    self._failed[number] = str(error).strip().splitlines()[-1]
+                    words = str(error).strip().splitlines()[-1]
+                    self._failed[number] = group.Failure(tag, words, Cause.NODE)
+            else:
+                if unbegun.is_told_by(code):
+                    words = unbegun.words_of(code, rank=rank)
+                    self._failed[number] = group.Failure(tag, words, outcome.EXIT_CAUSES[code])
 
     def _call(self, one: Mapping[str, Any], method: str, arguments: list[Any]) -> None:
         """Told, not waited for."""

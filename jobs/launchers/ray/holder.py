@@ -19,8 +19,9 @@ from ray.util.placement_group import (
 
 from jobs import files
 from jobs.files import AttemptDir
-from jobs.launchers.ray import metrics, names, nodes
+from jobs.launchers.ray import metrics, names, nodes, unbegun
 from jobs.launchers.ray.child import Child
+from jobs.placement import Placement
 from jobs.supervisor import END_GRACE_S
 
 FOUND_WITHIN_S = 120.0
@@ -38,20 +39,47 @@ class Holder:
         self._attempt = AttemptDir(Path(task["attempt_dir"]))
         self._group = get_current_placement_group()
         files.make_dir(self._attempt.scheduler_logs)
-        log = self._attempt.scheduler_logs / f"{self._group.id.hex()}_{self._rank}_log.out"
-        env = environment(task, self._group)
-        self.child = Child(task["command"], self._attempt.path, env=env, log=log)
+        self._log = self._attempt.scheduler_logs / f"{self._group.id.hex()}_{self._rank}_log.out"
+        self._env = environment(task, self._group)
+        self._over = threading.Event()
+        self._is_unbegun = False  # whether a supervisor's exit code says why it could not begin
+        self.child = Child(task["command"], self._attempt.path, env=self._env, log=self._log)
         hold = self._hold_all if self._rank == 0 else self._hold_one
         threading.Thread(target=hold, name="holder", daemon=True).start()
+        threading.Thread(target=self._attend, name="attend", daemon=True).start()
         if self._rank == 0:
             metrics.start(self._attempt)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the supervisor has ended with all that it started, and what it could not say is said for it."""
+        return self._over.is_set()
+
+    def _attend(self) -> None:
+        try:
+            self.child.wait()
+            unbegun.say(self._attempt, self._placement(), code=self.child.code, printed=self._log)
+        finally:
+            self._over.set()
+
+    def _placement(self) -> Placement:
+        """As the supervisor has it."""
+        return Placement(
+            job_id=self._env["STX_RAY_JOB"],
+            only=self._rank,
+            node=self._env["STX_RAY_NODE"],
+            nodes=self._env["STX_RAY_NODES"],
+            tag=self._env["STX_RAY_TAG"],
+        )
 
     def _hold_all(self) -> None:
         """Rank 0: mind the others, and end the job when all have ended."""
         others = {rank: find(name) for rank, name in enumerate(self._names) if rank != 0}
         lost = self._mind(others)
-        self._wait()
+        self._over.wait()
         self._wait_for(lost)
+        if self._is_unbegun or unbegun.is_told_by(self.child.code):
+            time.sleep(LOOK_S)  # the driver asked each actor for its code, and is answered before the actors go
         remove_placement_group(self._group)
 
     def _hold_one(self) -> None:
@@ -61,7 +89,7 @@ class Holder:
         """
         first = find(self._names[0])
         self._mind({0: first})
-        self._wait()
+        self._over.wait()
         if first is not None:
             ray.wait([first.stay.remote()])
         ray.kill(ray.get_runtime_context().current_actor)
@@ -76,7 +104,8 @@ class Holder:
             (done, *_), _ = ray.wait([*waits], num_returns=1)
             rank = waits.pop(done)
             try:
-                if ray.get(done) != 0:
+                if (code := ray.get(done)) != 0:
+                    self._is_unbegun |= unbegun.is_told_by(code)
                     self.child.end()
             except RayError:
                 lost.append(rank)
@@ -92,10 +121,6 @@ class Holder:
         for actor in others:
             if actor is not None:
                 actor.end.remote(within_s)
-
-    def _wait(self) -> None:
-        while not self.child.wait(LOOK_S):
-            pass
 
     def _wait_for(self, lost: Iterable[int]) -> None:
         """Those that nobody holds any more end by themselves: when they have said so, or when their time is over."""

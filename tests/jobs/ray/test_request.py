@@ -5,7 +5,7 @@ from pathlib import Path
 from jobs import contract
 from jobs.launchers.ray import group, names, request
 from jobs.launchers.ray.nodes import Node
-from jobs.spec import JobSpec, Resources
+from jobs.spec import Cause, JobSpec, Resources
 
 GIB = 1 << 30
 
@@ -44,8 +44,9 @@ def test_groups_are_told_with_the_actors_that_live_and_their_nodes():
     there = [Node("n1", "id0", 1, 0, 1), Node("n2", "id1", 1, 0, 1)]
     one = group.of(row("a-1", bundles=2), live=live["a-1"], nodes=there, failed={})
     assert (one.number, one.tag, one.nodes, one.live, one.waits) == ("pg-a-1", "a-1", ("n1", "n2"), (0, 1), False)
-    ten = group.of(row("a-10", state="PENDING"), live=live["a-10"], nodes=there, failed={"pg-a-10": "why"})
-    assert (ten.nodes, ten.live, ten.waits, ten.failed) == ((), (0,), True, "why")
+    why = group.Failure("a-10", "why", Cause.NODE)
+    ten = group.of(row("a-10", state="PENDING"), live=live["a-10"], nodes=there, failed={"pg-a-10": why})
+    assert (ten.nodes, ten.live, ten.waits, ten.failed, ten.cause) == ((), (0,), True, "why", Cause.NODE)
     for gone in ({}, row("a-2", state="REMOVED")):
         assert group.of(gone, live=(), nodes=there, failed={}) is None
 
