@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-BUDGET_S = 240.0  # of test time, on Slurm and on Ray; the test processes share it
+BUDGET_S = 180.0  # of test time, on Slurm and on Ray; the test processes share it
 SEED = "STX_SAMPLE_SEED"
 
 
