@@ -112,11 +112,14 @@ def unique_id(process: Process) -> str:
 
 def is_gone(name: str) -> bool:
     """Whether the process with this unique_id was one of this machine, and has ended."""
-    pid, where = name.partition(":")[0], name.rpartition(":")[2]
-    if where != machine() or not pid.isdecimal():
-        return False
-    process = look(int(pid))
-    return process is None or unique_id(process) != name
+    return name.rpartition(":")[2] == machine() and not runs(name)
+
+
+def runs(name: str) -> bool:
+    """Whether the process with this unique_id runs, on this machine."""
+    pid = name.partition(":")[0]
+    process = look(int(pid)) if pid.isdecimal() else None
+    return process is not None and unique_id(process) == name
 
 
 def owner(pid: int) -> int | None:

@@ -15,12 +15,11 @@ An assertion is for our own invariants and keeps its traceback; an StxError is p
 import re
 from collections.abc import Callable
 
-NOT_ON_PYPI = "in the folder of the sources (the stx of PyPI is another program)"
-
 
 def install(extra: str) -> str:
     """A hint: how what an extra of ours brings is installed."""
-    return f"pip install -c constraints.txt '.[{extra}]' {NOT_ON_PYPI}"
+    where = "in the folder of the sources (the stx of PyPI is another program)"
+    return f"pip install -c constraints.txt '.[{extra}]' {where}"
 
 
 # What moves a cursor, turns the direction of writing, or cannot be encoded: it is in no name that people would give.

@@ -15,7 +15,7 @@ def run(*, cluster: str | None, store: str | None, as_json: bool, browser: bool)
     if look.record is None:
         raise BackendError(f"no Ray cluster of {where.name} is up ({look.standing}): {look.words}", hint="stx ray up")
     found = look.record
-    local = is_here(found.keeper)
+    local = processes.runs(found.keeper)  # the first node is this machine
     if as_json:
         console.out_json(
             {"url": found.dashboard, "tunnel": None if local else found.tunnel, "token": found.token, "here": local}
@@ -27,10 +27,3 @@ def run(*, cluster: str | None, store: str | None, as_json: bool, browser: bool)
     console.say(f"to log in, give the token when it asks: cat {found.token}")
     if local and browser and console.interactive():
         webbrowser.open(found.dashboard)
-
-
-def is_here(keeper: str) -> bool:
-    """Whether the first node is this machine."""
-    pid = keeper.partition(":")[0]
-    process = processes.look(int(pid)) if pid.isdecimal() else None
-    return process is not None and processes.unique_id(process) == keeper

@@ -41,14 +41,11 @@ def launch(folder: ClusterFolder, number: int, *, environment: Mapping[str, str]
 
 def running(folder: ClusterFolder) -> list[Report]:
     """The nodes of this machine whose supervisors run."""
-    return [report for report in folder.reports() if report.step not in (Step.ENDED, Step.FAILED) and _lives(report)]
-
-
-def _lives(report: Report) -> bool:
-    """Whether its process is there: the name holds its pid, its start, the boot and the machine."""
-    pid = report.process.partition(":")[0]
-    process = processes.look(int(pid)) if pid.isdecimal() else None
-    return process is not None and processes.unique_id(process) == report.process
+    return [
+        report
+        for report in folder.reports()
+        if report.step not in (Step.ENDED, Step.FAILED) and processes.runs(report.process)
+    ]
 
 
 def end(folder: ClusterFolder) -> None:
