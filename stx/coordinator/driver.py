@@ -203,7 +203,7 @@ class Coordinator:
 
     def _write_down(self, told: Sequence[Event]) -> None:
         if not self._journal.append(told) and not self.state.full:
-            paused = Paused(self._clock(), "the journal cannot be written: the disk is full")
+            paused = Paused(self._clock(), f"the disk is full: {self._experiment.path}")
             self.state, _ = step(self.state, paused)
             self._journal.append([paused])
 
@@ -221,7 +221,8 @@ class Coordinator:
                     where=str(error.filename),
                     hint="jobs run on; when it can be written again, the same command goes on where it stopped",
                 ) from error
-            return [Paused(self._clock(), f"{error.strerror}: {error.filename}"), self._look(vertex)]
+            folder = Path(error.filename or self._experiment.canary).parent  # the file is a temporary one
+            return [Paused(self._clock(), f"{error.strerror}: {folder}"), self._look(vertex)]
 
     def _act(self, vertex: Vertex, action: Action) -> list[Event]:
         attempts = self._attempts

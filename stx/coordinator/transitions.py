@@ -65,7 +65,8 @@ def step(state: State, event: Event) -> Step:
         case Interrupted():
             return _stopping(state, event.now)
         case Paused():
-            return evolve(state, full=event.reason), ()
+            # While it lasts its first reason stands: another file meets it at every try.
+            return evolve(state, full=event.reason and (state.full or event.reason)), ()
         case Troubled():
             return evolve(state, trouble=event.message), ()
         case Throttled():

@@ -7,6 +7,7 @@ always. A place is a program, an operation and a kind of file; all of them are f
 import json
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -80,7 +81,11 @@ class Run:
         pid = os.fork()
         if pid == 0:
             self._child(ours)
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        try:
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        except BaseException:  # a test's time is over
+            os.kill(pid, signal.SIGKILL)
+            raise
         return Said(code, (self.folder / "words").read_text())
 
     def _child(self, ticket: dict[str, Any] | None) -> NoReturn:

@@ -9,6 +9,7 @@ run. Workers that import torch meet the same faults in tests/integration/test_ch
 import json
 import os
 import random
+import re
 import time
 
 import pytest
@@ -91,12 +92,12 @@ def test_every_file_of_a_run_came_by_ways_that_have_fault_points(traced, tmp_pat
 def test_a_full_disk_is_no_space_and_waited_for_also_where_nobody_could_say_so(tmp_path, end):
     """It is full for all processes: the worker has a reserve for its last word, a killed one leaves none."""
     run = Run(tmp_path / "run")
-    full, once = run.tickets / "full", tmp_path / "once"
-    # In a session of its own: the supervisor ends all that its ranks left behind.
-    clear = f"setsid sh -c 'sleep 3; rm {full}' > /dev/null 2>&1 &"
+    full, once, away = run.tickets / "full", tmp_path / "once", tmp_path / "away"
+    # In a session of its own: the supervisor ends all that its ranks left behind, which this must not be any more.
+    clear = f"setsid sh -c 'touch {away}; sleep 3; rm {full}' > /dev/null 2>&1 & until test -e {away}; do sleep 0.1; done;"
     program = f"test -e {once} || {{ touch {once} {full}; {clear} {end}; }}; echo 1 > $STX_OUTPUT/a"
     stage = {"kind": "command", "argv": ["sh", "-c", program]}
     (run.folder / "e.yaml").write_text(json.dumps({"name": "one", "stages": {"only": stage}}))
     said = run.submit()
     assert said.code == 0 and run.endings() == ["NO_SPACE", "COMPLETED"], said.words
-    assert "No space left" in (run.told(1) + said.words), said.words
+    assert re.search("No space left|the disk is full", run.told(1) + said.words), said.words
