@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,6 +84,12 @@ class Stx:
         """Live processes that belong to this store."""
         return [pid for pid, command in _commands() if str(self.folder) in command and pid != os.getpid()]
 
+    def end(self) -> None:
+        """Kill them."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
 
 @dataclass
 class OnCluster:
@@ -122,8 +129,7 @@ def new_stx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
 
     yield make
     for runner in made:
-        for pid in runner.processes():
-            os.kill(pid, signal.SIGKILL)
+        runner.end()
 
 
 @pytest.fixture

@@ -110,9 +110,10 @@ def on_slurm_of(stx: Stx, devcluster: DevCluster) -> OnSlurm:
 
 @pytest.fixture
 def slurm(stx: Stx, devcluster: DevCluster) -> Iterator[OnSlurm]:
-    """On a cluster whose jobs are all gone, before and after."""
+    """On a cluster whose jobs are all gone, before and after, and whoever would submit more."""
     devcluster.clean()
     yield on_slurm_of(stx, devcluster)
+    stx.end()
     devcluster.clean()
 
 
@@ -121,4 +122,5 @@ def slurm_with_latents(with_latents: Stx, devcluster: DevCluster) -> Iterator[On
     """The same, with images, autoencoder and latents of the micro experiment finished."""
     devcluster.clean()
     yield on_slurm_of(with_latents, devcluster)
+    with_latents.end()
     devcluster.clean()

@@ -37,6 +37,7 @@ SWEEP = LONG.replace("name: two", "name: points").replace(
     "STEPS, log_every: 1}", "1200, log_every: 1, sweep: {seed: [0, 1]}}"
 )
 BATCH = 16
+AT_MOST = 30  # preemptions
 TWO_NODES = "  train: {layouts: [{nodes: 2}], mem_gb: 1, time: 20m}\n"
 
 
@@ -106,9 +107,11 @@ def test_a_time_limit_shorter_than_a_checkpoint_interval_is_left_with_a_save(slu
 
 
 def preempt(slurm, process, *, seed):
-    """Until stx has ended, the high partition takes one to four nodes away now and then; how often."""
+    """While stx runs, the high partition takes one to four nodes away now and then, AT_MOST times; how often. On a busy
+    machine a worker takes longer to start than it is left alone: it would never end.
+    """
     chance, times = random.Random(seed), 0
-    while process.poll() is None:
+    while process.poll() is None and times < AT_MOST:
         nodes = chance.randint(1, 4)
         seconds = chance.uniform(1, 3)
         slurm.cluster.sbatch(f"sleep {seconds:.1f}", "-p", "high", f"-N{nodes}", "--exclusive", "-o", "/dev/null")
