@@ -124,7 +124,7 @@ def test_a_store_that_turns_read_only_ends_the_coordinator_by_name(stx):
         until cp -a rw copy; do rm -rf copy; done
         mount --bind copy copy && mount -o remount,ro,bind copy && mount --bind copy rw || exit 9
         wait $submit; echo "exit $?" >&2
-        touch go; umount rw
+        umount rw && touch go
         stx submit e.yaml --store rw/s; echo "exit $?" >&2
         """,
     )

@@ -94,7 +94,8 @@ def test_a_full_disk_is_no_space_and_waited_for_also_where_nobody_could_say_so(t
     run = Run(tmp_path / "run")
     full, once, away = run.tickets / "full", tmp_path / "once", tmp_path / "away"
     # In a session of its own: the supervisor ends all that its ranks left behind, which this must not be any more.
-    clear = f"setsid sh -c 'touch {away}; sleep 3; rm {full}' > /dev/null 2>&1 & until test -e {away}; do sleep 0.1; done;"
+    clear = f"setsid sh -c 'touch {away}; sleep 3; rm {full}' > /dev/null 2>&1 &"
+    clear += f" until test -e {away}; do sleep 0.1; done;"
     program = f"test -e {once} || {{ touch {once} {full}; {clear} {end}; }}; echo 1 > $STX_OUTPUT/a"
     stage = {"kind": "command", "argv": ["sh", "-c", program]}
     (run.folder / "e.yaml").write_text(json.dumps({"name": "one", "stages": {"only": stage}}))
