@@ -120,7 +120,7 @@ def test_a_full_disk_pauses_submissions_until_it_can_be_written_again(world, sim
             world.rounds(1, seconds=10.0)
             said.append(coordinator.state.full)
         assert {*said} == {said[0]} and ".tmp" not in said[0], "told once, and of no temporary file"
-        assert said[0]
+        assert "the disk is full" in said[0]
         assert len(world.launcher.jobs) == 1
     world.finish()
     assert coordinator.state.full == ""
